@@ -1,0 +1,91 @@
+"""What the engine needs of a runtime. Two implementations: `linux.py` (launcher and shims) and `fake.py` (tests)."""
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from socket import socket
+from typing import Protocol
+
+from compat_engine.shim.spec import Process, Spec
+
+
+class StartFailed(Exception):
+    """init could not start the process. `errno` (0 when unknown) and `step` say where; `str()` is a sentence for people."""
+
+    def __init__(self, errno: int, step: str, text: str) -> None:
+        super().__init__(text)
+        self.errno, self.step, self.text = errno, step, text
+
+
+@dataclass(frozen=True, slots=True)
+class Streams:
+    """Which of a process's streams an attach socket carries."""
+
+    stdin: bool = False
+    stdout: bool = True
+    stderr: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Exit:
+    """A container's process ended. code 0..255, time RFC 3339 with nanoseconds."""
+
+    id: str
+    code: int
+    oom: bool
+    time: str
+
+
+@dataclass(frozen=True, slots=True)
+class ExecExit:
+    id: str  # container
+    exec_id: str
+    code: int
+
+
+class Created(Protocol):
+    """A container whose init waits in its namespaces. Leave by exactly one of `go` and `abort`."""
+
+    pid: int
+
+    async def go(self) -> str:
+        """Let it execve; the start time (RFC 3339, ns). Raises StartFailed, after which nothing of the container is left."""
+
+    async def abort(self) -> None:
+        """Kill init, remove its cgroups; returns when nothing is left."""
+
+
+class Runtime(Protocol):
+    async def create(self, spec: Spec, attached: Sequence[tuple[socket, Streams]] = ()) -> Created:
+        """Start shim and init; returns when init exists. Owns the shim's ends of `attached` from the call on, also on failure."""
+
+    async def attach(self, id: str, streams: Streams, exec_id: str = "") -> socket:
+        """A connected, non-blocking stream socket to the running process (protocol.py tells what travels on it)."""
+
+    async def watch(self, id: str) -> int:
+        """Read end of a non-blocking pipe: a byte whenever the log grew, EOF when the container has ended. Caller closes it."""
+
+    async def signal(self, id: str, signal: int, exec_id: str = "") -> None:
+        """Raises NotFound when the process is gone."""
+
+    async def resize(self, id: str, rows: int, columns: int, exec_id: str = "") -> None: ...
+
+    async def exec(self, id: str, exec_id: str, process: Process, attached: tuple[socket, Streams] | None) -> int:
+        """Start a process in a running container; its host pid. Raises StartFailed, NotFound when the container is gone."""
+
+    async def pause(self, id: str) -> None:
+        """Freeze the container's cgroup; returns when frozen."""
+
+    async def resume(self, id: str) -> None: ...
+
+    async def pids(self, id: str) -> list[int]:
+        """Host pids of all processes in the container's cgroup."""
+
+    def exits(self) -> AsyncIterator[Exit | ExecExit]:
+        """Every exit once, in order, as long as the daemon lives; those found by `adopt` too."""
+
+    async def adopt(self, ids: Sequence[str]) -> dict[str, int]:
+        """After a daemon restart: connect to the live shims of `ids`; container id -> init pid. Dead ones with an exit record
+        arrive through `exits`; ids in neither are simply gone. Sweeps bundles and cgroups that belong to none of `ids`."""
+
+    async def close(self) -> None:
+        """End launcher and connections; containers run on."""

@@ -1,0 +1,50 @@
+"""The conversation between daemon, launcher, shim and init. Shared by both sides, standard library only.
+
+Every message is one SEQPACKET datagram: a JSON object with "op" and the fields below, file descriptors beside it (SCM_RIGHTS).
+
+    daemon                                     launcher
+    run {bundle} +fds [control, attach...] ->  forks a shim that owns the fds; never answers
+
+    daemon                                     shim (over `control`, or a connection to <bundle>/shim.sock)
+                                           <-  created {pid}                init exists and waits; its cgroup is joined
+    go {}                                  ->                               the network is there
+                                           <-  started {time} | failed {errno, step, text}
+    signal {signal, exec?}                 ->                               pidfd_send_signal to the container or an exec
+    resize {rows, columns, exec?}          ->                               TIOCSWINSZ
+    attach {stdin, stdout, stderr} +fd     ->                               see below
+    watch {} +fd                           ->                               a pipe: one byte when the log grew, EOF at the end
+    exec {id, process, attach} +fd?        ->                               process: see spec.dump_process
+                                           <-  exec-started {id, pid} | exec-failed {id, errno, step, text}
+                                           <-  exec-exited {id, code}
+    hello {}                               ->                               first message of a daemon that found us
+                                           <-  state {pid, started, execs: [{id, pid}]}
+                                           <-  exited {code, oom, time}     after <bundle>/exit.json is in place; then EOF
+
+A shim whose daemon is gone goes on; EOF on a connection is no error. If the first daemon dies before `go`, the shim kills
+init, removes the cgroups and leaves: a start is done or not done. Any number of connections may be open; events go to all.
+
+Attach socket (a SOCK_STREAM socketpair whose one end the shim gets; for `run` the fds after `control`, described in the
+message's `attach` list of {stdin, stdout, stderr} objects): the shim writes the process's output on it, in stdcopy frames
+([stream 1|2, 0, 0, 0, length u32 BE] + data), raw when the process has a tty; what it reads is stdin, its EOF the end of this
+client's stdin (and of the container's when stdin_once). The shim shuts it down after the last byte once the process is gone.
+A client that takes nothing for STALL_SECONDS while ATTACH_BUFFER bytes wait is cut off; until then the process is held back,
+so that a slow reader loses nothing.
+
+<bundle>/ holds spec.json (read by the shim), shim.sock, pid ("shim-pid init-pid\n" once created) and exit.json
+({"code", "oom", "time"}; written by tmp + rename, time in RFC 3339 with nanoseconds).
+exit code: 0..255, 128 + signal when killed. Exec exit codes likewise. `step` of a failure is one word; text a sentence.
+"""
+
+VERSION = 1
+MAX_MESSAGE = 200_000  # bytes; below the default SO_SNDBUF
+ATTACH_BUFFER = 4 << 20
+STALL_SECONDS = 30
+
+SPEC = "spec.json"
+SOCKET = "shim.sock"
+PID = "pid"
+EXIT = "exit.json"
+
+RUN, CREATED, GO, STARTED, FAILED, EXITED = "run", "created", "go", "started", "failed", "exited"
+SIGNAL, RESIZE, ATTACH, WATCH, HELLO, STATE = "signal", "resize", "attach", "watch", "hello", "state"
+EXEC, EXEC_STARTED, EXEC_FAILED, EXEC_EXITED = "exec", "exec-started", "exec-failed", "exec-exited"

@@ -1,0 +1,197 @@
+"""What to run: the value the daemon compiles and the shim and init obey. Plain data, standard library only.
+
+It travels as JSON in the bundle (`spec.json`), so a shim started by an older daemon goes on reading what it was given.
+`Spec.load(Spec.dump(spec)) == spec` always holds.
+"""
+
+import json
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """One mount(2) inside the container's mount namespace, done by init in list order, before pivot_root.
+
+    `target` is a path inside the container, resolved without leaving the rootfs and made when missing (a file when the source
+    is no directory). `flags` are fstab words ("ro", "nosuid", "rbind", "rro", "private", ...); `data` goes to the filesystem.
+    type: "bind", "overlay", "tmpfs", "proc", "sysfs", "devpts", "mqueue", "cgroup" (v1 or v2, whichever the host has).
+    """
+
+    type: str
+    source: str
+    target: str
+    flags: tuple[str, ...] = ()
+    data: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Overlay:
+    """The rootfs. lower: absolute directories, topmost first; upper and work: absolute, "" for a read-only view."""
+
+    lower: tuple[str, ...]
+    upper: str
+    work: str
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """A node made in /dev (or wherever `path` says). kind: "c" or "b" or "p"; mode: permission bits."""
+
+    path: str
+    kind: str
+    major: int
+    minor: int
+    mode: int = 0o666
+    uid: int = 0
+    gid: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Rlimit:
+    name: str  # "nofile", as in resource.RLIMIT_NOFILE, lower case
+    soft: int  # -1 is unlimited
+    hard: int
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """Resolved by init inside the rootfs when `name` is not numeric: Docker's "user[:group]" as the client gave it."""
+
+    name: str = ""  # "", "uid", "user", "uid:gid", "user:group", ...
+    additional: tuple[str, ...] = ()  # GroupAdd: names or numbers
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """One process to execve: the container's own or an exec's.
+
+    env holds KEY=VALUE; init adds HOME (from passwd) when absent. caps are names ("CAP_CHOWN"); `seccomp` is the path of a
+    compiled BPF program ("" for none). `inner_init`: run under our PID 1 reaper (--init).
+    """
+
+    args: tuple[str, ...]
+    env: tuple[str, ...]
+    cwd: str = "/"
+    user: User = User()
+    tty: bool = False
+    console: tuple[int, int] = (0, 0)  # rows, columns; 0 leaves the kernel's default
+    open_stdin: bool = False
+    stdin_once: bool = False
+    caps_bounding: tuple[str, ...] = ()
+    caps_effective: tuple[str, ...] = ()  # permitted = effective for root; a non-root user keeps them only if ambient
+    caps_inheritable: tuple[str, ...] = ()
+    caps_ambient: tuple[str, ...] = ()
+    no_new_privileges: bool = False
+    seccomp: str = ""
+    rlimits: tuple[Rlimit, ...] = ()
+    oom_score_adj: int | None = None
+    inner_init: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Namespaces:
+    """How init gets each namespace: "new", "host", or an absolute path of a namespace file to join (/proc/PID/ns/net).
+
+    pid may also name a path; user is always "host" until remapping exists.
+    """
+
+    mnt: str = "new"
+    pid: str = "new"
+    net: str = "new"
+    uts: str = "new"
+    ipc: str = "new"
+    cgroup: str = "new"
+
+
+@dataclass(frozen=True, slots=True)
+class CgroupDir:
+    """One directory to make and join: `path` absolute; `writes` are (file, value) applied in order before anything joins.
+
+    On v1 and hybrid there is one for each controller hierarchy, on v2 one in all. `device_program` is the path of a compiled
+    BPF_CGROUP_DEVICE program to attach (v2 only; v1 uses devices.allow/deny in `writes`).
+    """
+
+    path: str
+    writes: tuple[tuple[str, str], ...] = ()
+    device_program: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Log:
+    """Where the shim writes output. driver "json-file" or "none"; max_size in bytes, -1 unlimited; max_file >= 1."""
+
+    driver: str = "json-file"
+    path: str = ""  # absolute path of the current log file
+    max_size: int = -1
+    max_file: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """All a shim needs to start one container; nothing in it refers back to the daemon's state."""
+
+    id: str
+    process: Process
+    rootfs: Overlay
+    hostname: str = ""
+    domainname: str = ""
+    readonly_rootfs: bool = False
+    rootfs_propagation: str = "rprivate"
+    mounts: tuple[Mount, ...] = ()
+    devices: tuple[Device, ...] = ()
+    masked_paths: tuple[str, ...] = ()
+    readonly_paths: tuple[str, ...] = ()
+    namespaces: Namespaces = Namespaces()
+    cgroups: tuple[CgroupDir, ...] = ()
+    sysctls: tuple[tuple[str, str], ...] = ()
+    log: Log = Log()
+    wait_for_go: bool = True  # init waits for the daemon's `go` (network set up) before execve
+    annotations: dict[str, str] = field(default_factory=dict)
+
+    def dump(self) -> str:
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def load(cls, text: str) -> "Spec":
+        return _spec(json.loads(text))
+
+
+def dump_process(process: Process) -> dict[str, Any]:
+    return asdict(process)
+
+
+def load_process(raw: dict[str, Any]) -> Process:
+    """Process from the plain dict `dump_process` made, in the spec or in an `exec` message."""
+    return Process(
+        **{
+            **raw,
+            "args": tuple(raw["args"]),
+            "env": tuple(raw["env"]),
+            "user": User(raw["user"]["name"], tuple(raw["user"]["additional"])),
+            "console": (raw["console"][0], raw["console"][1]),
+            "rlimits": tuple(Rlimit(**item) for item in raw["rlimits"]),
+            **{name: tuple(raw[name]) for name in ("caps_bounding", "caps_effective", "caps_inheritable", "caps_ambient")},
+        }
+    )
+
+
+def _spec(raw: dict[str, Any]) -> Spec:
+    rootfs = raw["rootfs"]
+    return Spec(
+        **{
+            **raw,
+            "process": load_process(raw["process"]),
+            "rootfs": Overlay(tuple(rootfs["lower"]), rootfs["upper"], rootfs["work"]),
+            "mounts": tuple(Mount(**{**item, "flags": tuple(item["flags"])}) for item in raw["mounts"]),
+            "devices": tuple(Device(**item) for item in raw["devices"]),
+            "masked_paths": tuple(raw["masked_paths"]),
+            "readonly_paths": tuple(raw["readonly_paths"]),
+            "namespaces": Namespaces(**raw["namespaces"]),
+            "cgroups": tuple(
+                CgroupDir(**{**item, "writes": tuple((name, value) for name, value in item["writes"])}) for item in raw["cgroups"]
+            ),
+            "sysctls": tuple((name, value) for name, value in raw["sysctls"]),
+            "log": Log(**raw["log"]),
+        }
+    )

@@ -1,0 +1,84 @@
+"""Documents in tables of one SQLite file (WAL, synchronous=FULL): what is acknowledged is on the disk.
+
+One thread owns the connection, so neither the event loop nor a reader ever waits for the disk. Callers keep what they loaded in
+memory and replace it after `commit` has returned: disk first, memory second.
+"""
+
+import asyncio
+import re
+import sqlite3
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+T = TypeVar("T")
+_TABLE = re.compile(r"[a-z_]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Put:
+    table: str
+    key: str
+    document: str  # JSON
+
+
+@dataclass(frozen=True, slots=True)
+class Delete:
+    table: str
+    key: str
+
+
+class Records:
+    """Open with `Records(path)`, end with `close()`. Tables come into being when first named."""
+
+    def __init__(self, path: Path) -> None:
+        self._worker = ThreadPoolExecutor(1, thread_name_prefix="records")
+        self._connection = self._worker.submit(_connect, path).result()
+        self._tables: set[str] = set()
+
+    async def load(self, table: str) -> dict[str, str]:
+        """key -> document of every row."""
+        return await self._run(self._load, table)
+
+    async def commit(self, *changes: Put | Delete) -> None:
+        """All of them or none, durable on return."""
+        await self._run(self._commit, changes)
+
+    def close(self) -> None:
+        self._worker.submit(self._connection.close).result()
+        self._worker.shutdown()
+
+    async def _run(self, function: Callable[..., T], *args: object) -> T:
+        # Shielded: a client that leaves must not make a committed change look undone to the caller's cleanup.
+        return await asyncio.shield(asyncio.get_running_loop().run_in_executor(self._worker, function, *args))
+
+    def _table(self, name: str) -> str:
+        if name not in self._tables:
+            if not _TABLE.fullmatch(name):
+                raise ValueError(name)
+            self._connection.execute(f"CREATE TABLE IF NOT EXISTS {name} (key TEXT PRIMARY KEY, document TEXT NOT NULL) WITHOUT ROWID")
+            self._tables.add(name)
+        return name
+
+    def _load(self, table: str) -> dict[str, str]:
+        return dict(self._connection.execute(f"SELECT key, document FROM {self._table(table)}"))
+
+    def _commit(self, changes: Sequence[Put | Delete]) -> None:
+        for change in changes:
+            self._table(change.table)
+        with self._connection:
+            self._connection.execute("BEGIN IMMEDIATE")
+            for change in changes:
+                if isinstance(change, Put):
+                    self._connection.execute(f"REPLACE INTO {change.table} VALUES (?, ?)", (change.key, change.document))
+                else:
+                    self._connection.execute(f"DELETE FROM {change.table} WHERE key = ?", (change.key,))
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("PRAGMA synchronous=FULL")
+    return connection
