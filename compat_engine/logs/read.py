@@ -1,0 +1,139 @@
+"""Reading a container's log as a client wants it, from the start or the tail, once or as it grows."""
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Lock
+
+from compat_engine.logs.decode import encoder, records, within
+from compat_engine.logs.files import LogFile, newer, open_all
+from compat_engine.logs.query import LogQuery
+
+_GRACE = 0.2  # seconds an `until` in the future waits for records that were written in time
+
+
+async def read(path: Path, query: LogQuery, raw: bool = False, watch: int = -1) -> AsyncIterator[bytes]:
+    """Frames of the log at `path`, one a record, many in each chunk of up to some hundred KiB.
+
+    raw: the container has a tty, so lines go out bare. watch: the read end of a non-blocking pipe that gets a byte whenever the
+    log grew and is closed when the container has ended, -1 when it does not run; owned by this function. With query.follow the
+    iteration lasts until then, or until `query.until_ns` has passed.
+    """
+    reader = LogReader(path, query, raw)
+    try:
+        async for frames in _iterate(reader, query, watch):
+            yield frames
+    finally:
+        reader.close()
+        if watch >= 0:
+            os.close(watch)
+
+
+async def _iterate(reader: "LogReader", query: LogQuery, watch: int) -> AsyncIterator[bytes]:
+    async for frames in _available(reader):
+        yield frames
+    if not query.follow or watch < 0:
+        return
+    with _woken(watch) as wake:
+        ended = False
+        while not (ended or reader.done):
+            ended = await _growth(wake, watch, query.until_ns)
+            async for frames in _available(reader):
+                yield frames
+
+
+async def _available(reader: "LogReader") -> AsyncIterator[bytes]:
+    """What is there now. Reading and decoding run in a thread; a chunk keeps it for a millisecond or two."""
+    while (frames := await asyncio.to_thread(reader.next_frames)) is not None:
+        if frames:
+            yield frames
+
+
+@contextmanager
+def _woken(fd: int) -> Iterator[asyncio.Event]:
+    wake = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    loop.add_reader(fd, wake.set)
+    try:
+        yield wake
+    finally:
+        loop.remove_reader(fd)
+
+
+async def _growth(wake: asyncio.Event, watch: int, until_ns: int) -> bool:
+    """Wait until the log has grown; True when it will grow no more (or what comes is later than wanted)."""
+    timeout = max(until_ns / 1e9 - time.time(), 0) + _GRACE if until_ns else None
+    try:
+        await asyncio.wait_for(wake.wait(), timeout)
+    except TimeoutError:
+        return True
+    wake.clear()
+    try:
+        return os.read(watch, 65536) == b""
+    except BlockingIOError:
+        return False
+
+
+class LogReader:
+    """Where one client is in the files of one log. Blocking, for use in threads; `close` when done, at any time."""
+
+    def __init__(self, path: Path, query: LogQuery, raw: bool) -> None:
+        self._path, self._query = path, query
+        self._encode, self._within = encoder(query, raw), within(query)
+        self._files: list[LogFile] | None = None
+        self._lock = Lock()  # a cancelled reader is closed while a thread may still be reading for it
+        self.done = False
+
+    def next_frames(self) -> bytes | None:
+        """Frames of the next chunk (b"" when nothing in it was wanted), None when there is no more for now."""
+        with self._lock:
+            lines = b"" if self.done else self._next_lines()
+            if not lines:
+                return None
+            wanted, self.done = self._within(records(lines))
+            return self._encode(wanted)
+
+    def close(self) -> None:
+        with self._lock:
+            self.done = True
+            for file in self._files or ():
+                file.close()
+            self._files = []
+
+    def _next_lines(self) -> bytes:
+        if self._files is None:
+            self._files = self._open()
+        files = self._files
+        while True:
+            files += [] if files else open_all(self._path)
+            if not files:
+                return b""
+            if lines := files[0].next_lines():
+                return lines
+            if len(files) == 1:
+                files += newer(self._path, files[0])
+            if len(files) == 1:
+                return b""
+            # It was written to the very end before it was rotated, perhaps after our last look.
+            if lines := files[0].next_lines():
+                return lines
+            files.pop(0).close()
+
+    def _open(self) -> list[LogFile]:
+        files = open_all(self._path)
+        if self._query.tail >= 0:
+            _seek_tail(files, self._query.tail)
+        if self._query.since_ns:
+            for file in files:
+                file.seek_time(self._query.since_ns)
+        return files
+
+
+def _seek_tail(files: list[LogFile], count: int) -> None:
+    """Place the files so that together they give their last `count` lines."""
+    missing = count
+    for file in reversed(files):
+        missing -= file.seek_last(missing)
