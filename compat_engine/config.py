@@ -1,7 +1,16 @@
 """The daemon's configuration: one frozen value, made once from defaults, daemon.json and flags."""
 
-from dataclasses import dataclass, field
+import argparse
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
+
+from compat_engine import __version__
+from compat_engine.errors import InvalidParameter
+
+CONFIG_FILE = Path("/etc/compat-engine/daemon.json")
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +30,7 @@ class Config:
     log_opts: dict[str, str] = field(default_factory=lambda: {"max-size": "100m", "max-file": "3"})
     default_shm_size: int = 64 << 20  # bytes
     shutdown_timeout: int = 15  # seconds
-    live_restore: bool = True  # containers survive a stop of the daemon
+    live_restore: bool = False  # whether containers survive an orderly stop of the daemon; a crash they always do
     labels: tuple[str, ...] = ()
     dns: tuple[str, ...] = ()
     dns_search: tuple[str, ...] = ()
@@ -32,3 +41,136 @@ class Config:
     @property
     def table(self) -> str:
         return self.nft_table or f"compat-{self.bridge}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Option:
+    """One setting: its flag and daemon.json key (dockerd's names), its field, and how a JSON value or word becomes the value."""
+
+    key: str
+    field: str
+    convert: Callable[[Any], Any]
+    many: bool = False
+    short: str = ""
+
+
+def _word(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"{value!r} is no string")
+    return value
+
+
+def _path(value: Any) -> Path:
+    return Path(_word(value)).absolute()
+
+
+def _number(value: Any) -> int:
+    return int(value)
+
+
+def _flag(value: Any) -> bool:
+    if isinstance(value, str):
+        value = {"true": True, "1": True, "false": False, "0": False}.get(value.lower())
+    if not isinstance(value, bool):
+        raise ValueError("true or false is wanted")
+    return value
+
+
+def _level(value: Any) -> str:
+    if value not in ("debug", "info", "warn", "error", "fatal"):
+        raise ValueError(f"not a valid logging level: {value!r}")
+    return str(value)
+
+
+def _mapping(value: Any) -> dict[str, str]:
+    if not isinstance(value, dict):
+        raise ValueError("an object is wanted")
+    return {str(name): str(item) for name, item in value.items()}
+
+
+OPTIONS = (
+    _Option("hosts", "hosts", _word, many=True, short="-H"),
+    _Option("data-root", "data_root", _path),
+    _Option("exec-root", "exec_root", _path),
+    _Option("pidfile", "pidfile", _path, short="-p"),
+    _Option("group", "group", _word, short="-G"),
+    _Option("log-level", "log_level", _level, short="-l"),
+    _Option("bridge", "bridge", _word, short="-b"),
+    _Option("bip", "bip", _word),
+    _Option("nft-table", "nft_table", _word),
+    _Option("log-driver", "log_driver", _word),
+    _Option("default-shm-size", "default_shm_size", _number),
+    _Option("shutdown-timeout", "shutdown_timeout", _number),
+    _Option("live-restore", "live_restore", _flag),
+    _Option("labels", "labels", _word, many=True),
+    _Option("dns", "dns", _word, many=True),
+    _Option("dns-search", "dns_search", _word, many=True),
+    _Option("dns-opts", "dns_options", _word, many=True),
+    _Option("cgroup-parent", "cgroup_parent", _word),
+    _Option("api-version", "api_version", _word),
+)
+_FILE_ONLY = (_Option("log-opts", "log_opts", _mapping),)
+_FLAG_NAMES = {"hosts": "host", "labels": "label", "dns-opts": "dns-opt"}
+
+
+def from_arguments(arguments: Sequence[str]) -> Config:
+    """Flags over daemon.json over defaults. Raises InvalidParameter with a sentence for the one who started the daemon; exits for
+    --help and --version."""
+    given = vars(_parser().parse_args(arguments))
+    explicit = given.pop("config_file")
+    flags = {key: value for key, value in given.items() if value is not None}
+    file = _read_file(Path(explicit or CONFIG_FILE), required=explicit is not None)
+    both = sorted(set(flags) & set(file))
+    if both:
+        raise InvalidParameter(f"the following directives are specified both as a flag and in the configuration file: {', '.join(both)}")
+    changes = {}
+    for option in (*OPTIONS, *_FILE_ONLY):
+        value = flags.get(option.key, file.get(option.key))
+        if value is not None:
+            changes[option.field] = _convert(option, value)
+    config = replace(Config(), **changes)
+    return config if "pidfile" in changes else replace(config, pidfile=config.exec_root / "compat-engine.pid")
+
+
+def _convert(option: _Option, value: Any) -> Any:
+    try:
+        if option.many:
+            return tuple(option.convert(item) for item in ([value] if isinstance(value, str) else value))
+        return option.convert(value)
+    except (ValueError, TypeError) as error:
+        raise InvalidParameter(f"invalid value for {option.key}: {error}") from error
+
+
+def _read_file(path: Path, required: bool) -> dict[str, Any]:
+    try:
+        text = path.read_text()
+    except FileNotFoundError:
+        if required:
+            raise InvalidParameter(f"unable to configure the Docker daemon with file {path}: no such file or directory") from None
+        return {}
+    try:
+        content = json.loads(text) if text.strip() else {}
+    except ValueError as error:
+        raise InvalidParameter(f"unable to configure the Docker daemon with file {path}: invalid JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise InvalidParameter(f"unable to configure the Docker daemon with file {path}: an object is wanted")
+    unknown = sorted(set(content) - {option.key for option in (*OPTIONS, *_FILE_ONLY)})
+    if unknown:
+        raise InvalidParameter(
+            f"unable to configure the Docker daemon with file {path}: the following directives don't match any configuration option: "
+            + ", ".join(unknown)
+        )
+    return content
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="compat-engine", description="A Docker Engine in Python.", allow_abbrev=False)
+    parser.add_argument("--version", action="version", version=f"compat-engine {__version__}")
+    parser.add_argument("--config-file", help=f"daemon configuration file (default {CONFIG_FILE})")
+    for option in OPTIONS:
+        names = [name for name in (option.short, f"--{_FLAG_NAMES.get(option.key, option.key)}") if name]
+        if option.convert is _flag:
+            parser.add_argument(*names, dest=option.key, nargs="?", const="true", default=None)
+        else:
+            parser.add_argument(*names, dest=option.key, action="append" if option.many else "store", default=None)
+    return parser

@@ -5,7 +5,7 @@ client sent them, in the newest API version, and never edited; what the engine r
 """
 
 import json
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from compat_engine.wire.container import Config, HostConfig
@@ -102,12 +102,3 @@ class RunState:
 
     def to(self, status: str, **changes: Any) -> "RunState":
         return replace(self, status=status, **changes)
-
-
-@dataclass(slots=True)
-class Container:
-    """The live object: the two records now, and what only exists in memory. Readers take the records; operations the lock."""
-
-    record: ContainerRecord
-    state: RunState
-    extra: dict[str, Any] = field(default_factory=dict)

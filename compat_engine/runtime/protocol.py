@@ -42,6 +42,14 @@ class ExecExit:
     code: int
 
 
+@dataclass(frozen=True, slots=True)
+class Adopted:
+    """What a new daemon found. live: container id -> init pid; ended: exits nobody has heard of yet."""
+
+    live: dict[str, int]
+    ended: list[Exit]
+
+
 class Created(Protocol):
     """A container whose init waits in its namespaces. Leave by exactly one of `go` and `abort`."""
 
@@ -81,11 +89,11 @@ class Runtime(Protocol):
         """Host pids of all processes in the container's cgroup."""
 
     def exits(self) -> AsyncIterator[Exit | ExecExit]:
-        """Every exit once, in order, as long as the daemon lives; those found by `adopt` too."""
+        """Every exit once, in order, as long as the daemon lives."""
 
-    async def adopt(self, ids: Sequence[str]) -> dict[str, int]:
-        """After a daemon restart: connect to the live shims of `ids`; container id -> init pid. Dead ones with an exit record
-        arrive through `exits`; ids in neither are simply gone. Sweeps bundles and cgroups that belong to none of `ids`."""
+    async def adopt(self, ids: Sequence[str]) -> Adopted:
+        """After a daemon restart: connect to the live shims of `ids` and read the exit records of dead ones; ids in neither were
+        not running. Sweeps bundles and cgroups that belong to none of `ids`."""
 
     async def close(self) -> None:
         """End launcher and connections; containers run on."""

@@ -1,0 +1,191 @@
+"""Composition root: build the parts, recover, serve, stop."""
+
+import asyncio
+import fcntl
+import gc
+import logging
+import os
+import signal
+import socket
+from contextlib import AsyncExitStack
+
+from aiohttp import web
+
+from compat_engine import __version__
+from compat_engine.api.app import make_app, make_runner
+from compat_engine.config import Config
+from compat_engine.engine.containers.stop import end
+from compat_engine.engine.events import Events
+from compat_engine.engine.execs import Execs
+from compat_engine.engine.monitor import Monitor
+from compat_engine.engine.parts import Engine
+from compat_engine.engine.recover import recover, resume
+from compat_engine.engine.registry import Registry
+from compat_engine.errors import Conflict
+from compat_engine.images.images import Images
+from compat_engine.listeners import listen
+from compat_engine.network.networks import Networks
+from compat_engine.runtime.cgroups.manager import Cgroups
+from compat_engine.runtime.linux import LinuxRuntime
+from compat_engine.runtime.seccomp import SeccompCache
+from compat_engine.store.records import Records
+from compat_engine.store.tree import Tree
+from compat_engine.volumes.volumes import Volumes
+
+log = logging.getLogger("compat_engine")
+LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warn": logging.WARNING, "error": logging.ERROR, "fatal": logging.CRITICAL}
+
+
+def run(config: Config) -> None:
+    """Serve until SIGTERM or SIGINT. Raises EngineError or OSError when it cannot start."""
+    logging.basicConfig(level=LEVELS[config.log_level], format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    asyncio.run(_main(config))
+
+
+async def _main(config: Config) -> None:
+    async with AsyncExitStack() as stack:
+        tree = _directories(config)
+        stack.callback(os.close, _lock(config, tree))
+        _pidfile(config, stack)
+        engine = await _build(config, tree, stack)
+        monitor = Monitor(engine)
+        await recover(engine, monitor)
+        watching = asyncio.create_task(monitor.run())
+        stack.callback(watching.cancel)
+        stack.push_async_callback(monitor.settle)
+        runner = await _serve(config, engine, stack)
+        resuming = asyncio.create_task(resume(engine, monitor))
+        stack.callback(resuming.cancel)
+        gc.collect()
+        gc.freeze()  # what lives from here on is what requests make
+        _notify("READY=1")
+        log.info("compat-engine %s serves on %s", __version__, ", ".join(config.hosts))
+        await _stop_signal()
+        _notify("STOPPING=1")
+        monitor.closing = True
+        await _stop_containers(config, engine)
+        await runner.cleanup()
+
+
+async def _build(config: Config, tree: Tree, stack: AsyncExitStack) -> Engine:
+    records = Records(tree.database)
+    stack.callback(records.close)
+    cgroups = Cgroups.detect()
+    runtime = await LinuxRuntime.open(tree, cgroups, config.cgroup_parent)
+    stack.push_async_callback(runtime.close)
+    images = await Images.open(tree, records)
+    stack.push_async_callback(images.close)
+    networks = await Networks.open(config, records, tree)
+    stack.push_async_callback(networks.close)
+    volumes = await Volumes.open(tree, records)
+    containers = Registry(records)
+    await containers.load()
+    events = Events()
+    return Engine(
+        config=config,
+        tree=tree,
+        records=records,
+        runtime=runtime,
+        cgroups=cgroups,
+        seccomp=SeccompCache(tree.cache),
+        images=images,
+        networks=networks,
+        volumes=volumes,
+        events=events,
+        containers=containers,
+        execs=Execs(),
+    )
+
+
+def _directories(config: Config) -> Tree:
+    tree = Tree(config.data_root, config.exec_root)
+    for path, mode in ((tree.data, 0o710), (tree.exec, 0o711)):
+        path.mkdir(mode=mode, parents=True, exist_ok=True)
+    for path in (tree.containers, tree.blobs, tree.layers, tree.volumes, tree.tmp, tree.cache, tree.bundles):
+        path.mkdir(mode=0o710, parents=True, exist_ok=True)
+    return tree
+
+
+def _lock(config: Config, tree: Tree) -> int:
+    """One daemon a data root: the lock goes with the process, so a crash needs no cleaning up."""
+    lock = os.open(tree.data / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(lock)
+        raise Conflict(f"another daemon is running on data root {config.data_root}") from None
+    return lock
+
+
+def _pidfile(config: Config, stack: AsyncExitStack) -> None:
+    try:
+        old = int(config.pidfile.read_text())
+    except (OSError, ValueError):
+        old = 0
+    if old and old != os.getpid() and _is_daemon(old):
+        raise Conflict(f"process with PID {old} is still running, and {config.pidfile} says it is a daemon")
+    config.pidfile.parent.mkdir(parents=True, exist_ok=True)
+    config.pidfile.write_text(f"{os.getpid()}\n")
+    stack.callback(config.pidfile.unlink, missing_ok=True)
+
+
+def _is_daemon(pid: int) -> bool:
+    """A pid file that outlived a reboot may name any process by now."""
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            return b"compat" in file.read()
+    except OSError:
+        return False
+
+
+async def _serve(config: Config, engine: Engine, stack: AsyncExitStack) -> web.AppRunner:
+    runner = make_runner(make_app(engine))
+    await runner.setup()
+    stack.push_async_callback(runner.cleanup)
+    for host in config.hosts:
+        for listener in listen(host, config.group):
+            await web.SockSite(runner, listener, backlog=1024).start()
+            if listener.family == socket.AF_UNIX and host.startswith("unix://"):
+                stack.callback(_unlink, host.removeprefix("unix://"))
+    return runner
+
+
+def _unlink(path: str) -> None:
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        log.debug("socket %s was gone", path)
+
+
+async def _stop_signal() -> None:
+    loop = asyncio.get_running_loop()
+    stopping = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    await stopping.wait()
+
+
+async def _stop_containers(config: Config, engine: Engine) -> None:
+    """All at once, within the shutdown timeout; what still runs then is left to the next daemon."""
+    running = [] if config.live_restore else [container for container in engine.containers.all() if container.state.running]
+    if not running:
+        return
+    work = asyncio.gather(*(end(engine, container, None, by_user=False) for container in running), return_exceptions=True)
+    try:
+        results = await asyncio.wait_for(work, config.shutdown_timeout)
+    except asyncio.TimeoutError:
+        log.warning("some containers did not stop within %d s", config.shutdown_timeout)
+        return
+    for error in results:
+        if isinstance(error, BaseException):
+            log.warning("stopping a container: %s", error)
+
+
+def _notify(state: str) -> None:
+    """sd_notify(3), when systemd asked for it."""
+    address = os.environ.get("NOTIFY_SOCKET")
+    if not address:
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notifier:
+        notifier.connect("\0" + address[1:] if address.startswith("@") else address)
+        notifier.send(state.encode())

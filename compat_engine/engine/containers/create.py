@@ -1,0 +1,141 @@
+"""POST /containers/create: a record, a writable layer and volumes; no kernel object until start."""
+
+import os
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from typing import Any
+
+from compat_engine.engine.clock import rfc3339nano
+from compat_engine.engine.merge import arguments, merge
+from compat_engine.engine.mounts import VolumeRequest, mount_points
+from compat_engine.engine.names import random_name
+from compat_engine.engine.parts import Engine
+from compat_engine.engine.records import ContainerRecord, MountPoint
+from compat_engine.engine.validate import validate
+from compat_engine.errors import InvalidParameter
+from compat_engine.ids import check_name, new_id, short
+from compat_engine.images.images import Image
+from compat_engine.wire.container import Config, CreateRequest, HostConfig
+from compat_engine.wire.network import EndpointSettings
+
+
+async def create(engine: Engine, request: CreateRequest, name: str, platform: str) -> tuple[str, list[str]]:
+    """The new container's id and warnings. Raises InvalidParameter, Conflict (name), NotFound (image, containers referred to)."""
+    asked, host = request.Config, _host_config(engine, request.HostConfig)
+    bare = check_name(name) if name else ""
+    warnings = validate(asked, host)
+    engine.cgroups.warm_up()
+    image = engine.images.find(asked.Image or "", platform)
+    config = merge(asked, image.runtime)
+    args = arguments(config)
+    if not args or not args[0]:
+        raise InvalidParameter("no command specified")
+    host = _resolve_modes(engine, host)
+    id = new_id()
+    bare = bare or random_name(engine.containers.name_taken)
+    with engine.containers.reserve(bare, id):
+        async with AsyncExitStack() as undo:
+            points, volumes = mount_points(config, host, lambda word: engine.containers.find(word).record.mounts)
+            points = await _make_volumes(engine, id, image, points, volumes, undo)
+            await engine.images.snapshots.prepare(id, image.id)
+            undo.push_async_callback(engine.images.snapshots.remove, id)
+            engine.tree.container(id).mkdir(mode=0o710, parents=True)
+            undo.callback(os.rmdir, engine.tree.container(id))
+            record = ContainerRecord(
+                id=id,
+                name=bare,
+                created=rfc3339nano(),
+                config=_finish(config, id, host),
+                host_config=host,
+                image=image.id,
+                endpoints=_endpoints(request, host),
+                args=args,
+                mounts=points,
+            )
+            await engine.containers.add(record)
+            undo.pop_all()
+    engine.events.publish("container", "create", id, attributes(record))
+    return id, warnings
+
+
+def attributes(record: ContainerRecord) -> dict[str, str]:
+    """What every container event carries: the labels, the image as asked for, the name."""
+    return {**(record.config.Labels or {}), "image": record.config.Image or "", "name": record.name}
+
+
+def _host_config(engine: Engine, host: HostConfig | None) -> HostConfig:
+    """Docker fills these in at create and shows them in inspect."""
+    host = host or HostConfig()
+    cgroupns = host.CgroupnsMode or ("private" if engine.cgroups.version == 2 else "host")
+    log = host.LogConfig
+    driver = (log.Type if log else "") or engine.config.log_driver
+    options = (log.Config if log else None) or {}
+    changes: dict[str, Any] = {
+        "NetworkMode": "bridge" if host.NetworkMode in (None, "", "default") else host.NetworkMode,
+        "IpcMode": host.IpcMode or "private",
+        "CgroupnsMode": "host" if host.Privileged and not host.CgroupnsMode and engine.cgroups.version == 1 else cgroupns,
+        "ShmSize": host.ShmSize or engine.config.default_shm_size,
+        "LogConfig": {"Type": driver, "Config": dict(options)},
+        "Runtime": host.Runtime or "runc",
+        "RestartPolicy": {
+            "Name": (host.RestartPolicy.Name if host.RestartPolicy else "") or "no",
+            "MaximumRetryCount": (host.RestartPolicy.MaximumRetryCount if host.RestartPolicy else 0) or 0,
+        },
+    }
+    if host.Privileged:
+        changes |= {"MaskedPaths": None, "ReadonlyPaths": None, "SecurityOpt": _privileged_security(host)}
+    if host.Memory and not host.MemorySwap:
+        changes["MemorySwap"] = host.Memory * 2
+    if host.PidsLimit is not None and host.PidsLimit <= 0:
+        changes["PidsLimit"] = None
+    return HostConfig.model_validate({**host.dump(), **changes})
+
+
+def _privileged_security(host: HostConfig) -> list[str]:
+    return [*(host.SecurityOpt or ()), *(() if "label=disable" in (host.SecurityOpt or ()) else ("label=disable",))]
+
+
+def _resolve_modes(engine: Engine, host: HostConfig) -> HostConfig:
+    """container:NAME becomes container:ID, so that a rename or a reused name changes nothing."""
+    changes = {}
+    for field in ("NetworkMode", "PidMode", "IpcMode"):
+        mode = getattr(host, field) or ""
+        if mode.startswith("container:"):
+            changes[field] = f"container:{engine.containers.find(mode.partition(':')[2]).id}"
+    return HostConfig.model_validate({**host.dump(), **changes}) if changes else host
+
+
+def _finish(config: Config, id: str, host: HostConfig) -> Config:
+    shared = (host.NetworkMode or "").startswith("container:") or host.UTSMode == "host" or host.NetworkMode == "host"
+    hostname = config.Hostname or ("" if shared else short(id))
+    return Config.model_validate({**config.dump(), "Hostname": hostname})
+
+
+def _endpoints(request: CreateRequest, host: HostConfig) -> dict[str, EndpointSettings]:
+    """What was asked of each network, by name; the CLI's "default" means the bridge."""
+    mode = host.NetworkMode or "bridge"
+    if mode.startswith("container:"):
+        return {}
+    asked = dict((request.NetworkingConfig.EndpointsConfig if request.NetworkingConfig else None) or {})
+    if "default" in asked and mode == "bridge":
+        asked["bridge"] = asked.pop("default")
+    return {mode: asked.pop(mode, None) or EndpointSettings(), **{name: item or EndpointSettings() for name, item in asked.items()}}
+
+
+async def _make_volumes(
+    engine: Engine, id: str, image: Image, points: tuple[MountPoint, ...], requests: tuple[VolumeRequest, ...], undo: AsyncExitStack
+) -> tuple[MountPoint, ...]:
+    """Create what is missing; the points with their sources, and the image's content in volumes that are still empty."""
+    made: dict[str, str] = {}
+    for request in requests:
+        known = engine.volumes.exists(request.name)
+        volume = await engine.volumes.create(request.name, request.driver, request.options, request.labels)
+        made[request.name] = str(volume.mountpoint)
+        if not known:
+            undo.push_async_callback(engine.volumes.remove, request.name, True)
+            engine.events.publish("volume", "create", request.name, {"driver": request.driver})
+    placed = tuple(replace(point, source=made[point.name]) if point.name in made else point for point in points)
+    for point in placed:
+        if point.copy_up and point.name in made and not engine.volumes.get(point.name).options:
+            await engine.images.snapshots.copy_up(image.id, point.destination, point.source)
+    return placed

@@ -1,0 +1,82 @@
+"""DELETE /containers/{id}: the record goes first, then what belonged to it; a crash between is swept at the next start."""
+
+import asyncio
+import logging
+import shutil
+
+from compat_engine.engine.containers.create import attributes
+from compat_engine.engine.containers.stop import cancel_restart, kill_and_wait
+from compat_engine.engine.parts import Engine
+from compat_engine.engine.registry import Container
+from compat_engine.errors import Conflict, EngineError, InvalidParameter
+
+log = logging.getLogger(__name__)
+
+
+async def remove(engine: Engine, word: str, force: bool, volumes: bool, link: bool) -> None:
+    """volumes: anonymous ones too. Raises Conflict while it runs (without force) or is being removed already."""
+    if link:
+        raise InvalidParameter("links are not supported by this engine")
+    container = engine.containers.find(word)
+    if container.state.status == "removing":
+        raise Conflict(f"removal of container {container.id} is already in progress")
+    if container.state.running and not force:
+        raise Conflict(f'cannot remove container "/{container.name}": {_obstacle(container.state.status)}')
+    await asyncio.shield(_remove(engine, container, force, volumes))
+
+
+def _obstacle(status: str) -> str:
+    if status == "paused":
+        return "container is paused and must be unpaused first"
+    if status == "restarting":
+        return "container is restarting: stop the container before removing or force remove"
+    return "container is running: stop the container before removing or force remove"
+
+
+async def _remove(engine: Engine, container: Container, force: bool, volumes: bool) -> None:
+    if force and container.state.running:
+        await _kill(engine, container)
+    async with container.lock:
+        if engine.containers.get(container.id) is not container:
+            return  # --rm was faster
+        if container.state.running:
+            raise Conflict(f'cannot remove container "/{container.name}": {_obstacle(container.state.status)}')
+        await discard(engine, container, volumes)
+
+
+async def _kill(engine: Engine, container: Container) -> None:
+    async with container.lock:
+        await engine.containers.update(container, state=container.state.to(container.state.status, stopped_by_user=True))
+        if await cancel_restart(engine, container) or not container.state.running:
+            return
+        exited = container.exited()
+    await kill_and_wait(engine, container, exited)
+
+
+async def discard(engine: Engine, container: Container, volumes: bool) -> None:
+    """Lock held, nothing runs. Readers see `removing` until it is gone."""
+    engine.containers.mark_removing(container)
+    container.drop_attached()
+    engine.execs.forget(container.id)
+    await engine.containers.drop(container)
+    engine.events.publish("container", "destroy", container.id, attributes(container.record))
+    container.announce_removal()
+    await engine.images.snapshots.remove(container.id)
+    await asyncio.to_thread(shutil.rmtree, engine.tree.container(container.id), True)
+    if volumes:
+        await _anonymous_volumes(engine, container)
+
+
+async def _anonymous_volumes(engine: Engine, container: Container) -> None:
+    for point in container.record.mounts:
+        if point.anonymous and not _used(engine, point.name):
+            try:
+                await engine.volumes.remove(point.name, True)
+            except EngineError as error:
+                log.warning("anonymous volume %s stays: %s", point.name, error)
+                continue
+            engine.events.publish("volume", "destroy", point.name, {"driver": point.driver})
+
+
+def _used(engine: Engine, volume: str) -> bool:
+    return any(point.name == volume for container in engine.containers.all() for point in container.record.mounts)

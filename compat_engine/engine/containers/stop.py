@@ -1,0 +1,85 @@
+"""POST /containers/{id}/stop: the stop signal, patience, SIGKILL."""
+
+import asyncio
+import signal as signals
+
+from compat_engine.engine.clock import rfc3339nano
+from compat_engine.engine.containers.create import attributes
+from compat_engine.engine.parts import Engine
+from compat_engine.engine.registry import Container, Ended
+from compat_engine.engine.validate import signal_number
+from compat_engine.errors import Internal, NotFound, NotModified
+
+DEFAULT_TIMEOUT = 10  # seconds
+KILL_PATIENCE = 10  # seconds a SIGKILL may take before the container counts as stuck
+
+
+async def stop(engine: Engine, word: str, timeout: int | None, signal: str) -> None:
+    """Returns when the process has ended. timeout in seconds, negative for ever, None for the container's own. Raises NotModified."""
+    container = engine.containers.find(word)
+    number = signal_number(signal) if signal else None
+    if not container.state.running:
+        raise NotModified("container already stopped")
+    await asyncio.shield(end(engine, container, timeout, number))
+    engine.events.publish("container", "stop", container.id, attributes(container.record))
+
+
+async def end(engine: Engine, container: Container, timeout: int | None, signal: int | None = None, by_user: bool = True) -> None:
+    """Stop without asking back or announcing it; also for restart and shutdown (by_user false: restart policies still count).
+
+    The lock is held only to note that the user wants it stopped: a kill must get through while this waits.
+    """
+    async with container.lock:
+        await engine.containers.update(container, state=container.state.to(container.state.status, stopped_by_user=by_user))
+        if await cancel_restart(engine, container):
+            return
+    if not container.state.running:
+        return
+    exited = container.exited()
+    config = container.record.config
+    if timeout is None:
+        timeout = DEFAULT_TIMEOUT if config.StopTimeout is None else config.StopTimeout
+    number = signal or signal_number(config.StopSignal or "SIGTERM")
+    await send(engine, container, number)
+    await resume_if_paused(engine, container)
+    try:
+        await asyncio.wait_for(asyncio.shield(exited), None if timeout < 0 else timeout)
+    except asyncio.TimeoutError:
+        await kill_and_wait(engine, container, exited)
+
+
+async def kill_and_wait(engine: Engine, container: Container, exited: asyncio.Future[Ended]) -> None:
+    """SIGKILL and wait. Raises Internal when the kernel does not let go of the process."""
+    await send(engine, container, signals.SIGKILL)
+    await resume_if_paused(engine, container)
+    try:
+        await asyncio.wait_for(asyncio.shield(exited), KILL_PATIENCE)
+    except asyncio.TimeoutError:
+        if container.state.running:
+            raise Internal(f"cannot kill container: {container.id}: tried to kill container, but did not receive an exit event") from None
+
+
+async def send(engine: Engine, container: Container, number: int) -> None:
+    """Deliver a signal and tell of it; a process that is gone already is what the caller wants, not an error."""
+    try:
+        await engine.runtime.signal(container.id, number)
+    except NotFound:
+        return
+    engine.events.publish("container", "kill", container.id, {**attributes(container.record), "signal": str(int(number))})
+
+
+async def resume_if_paused(engine: Engine, container: Container) -> None:
+    """A frozen process takes no signal, not even SIGKILL on cgroup v1."""
+    if container.state.status == "paused":
+        await engine.runtime.resume(container.id)
+
+
+async def cancel_restart(engine: Engine, container: Container) -> bool:
+    """Lock held. True when the container was only waiting for its next try, and now is exited."""
+    if not container.restart or container.state.status != "restarting":
+        return False
+    container.restart.cancel()
+    container.restart = None
+    await engine.containers.update(container, state=container.state.to("exited", finished_at=container.state.finished_at or rfc3339nano()))
+    container.announce_exit()
+    return True

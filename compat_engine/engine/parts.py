@@ -1,0 +1,35 @@
+"""The record of parts every use case takes."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from compat_engine.config import Config
+from compat_engine.engine.events import Events
+from compat_engine.engine.registry import Registry
+from compat_engine.images.images import Images
+from compat_engine.network.networks import Networks
+from compat_engine.runtime.cgroups.manager import Cgroups
+from compat_engine.runtime.protocol import Runtime
+from compat_engine.runtime.seccomp import SeccompCache
+from compat_engine.store.records import Records
+from compat_engine.store.tree import Tree
+from compat_engine.volumes.volumes import Volumes
+
+if TYPE_CHECKING:
+    from compat_engine.engine.execs import Execs
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    config: Config
+    tree: Tree
+    records: Records
+    runtime: Runtime
+    cgroups: Cgroups
+    seccomp: SeccompCache
+    images: Images
+    networks: Networks
+    volumes: Volumes
+    events: Events
+    containers: Registry
+    execs: "Execs"

@@ -1,0 +1,221 @@
+"""What a start looks up and makes on disk before the shim runs: files, devices, namespaces, cgroups, the seccomp program."""
+
+import os
+import stat
+from collections.abc import Iterable
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+from compat_engine.engine.compile import Inputs
+from compat_engine.engine.endpoints import network_files
+from compat_engine.engine.parts import Engine
+from compat_engine.engine.registry import Container
+from compat_engine.engine.security import parse_security
+from compat_engine.engine.validate import size_bytes
+from compat_engine.errors import Conflict, Internal, InvalidParameter
+from compat_engine.network.model import Endpoint
+from compat_engine.runtime.capabilities import resolve
+from compat_engine.runtime.cgroups.devices import DEFAULT_RULES, DeviceRule
+from compat_engine.runtime.cgroups.manager import Resources
+from compat_engine.runtime.shm import mount_shm, unmount_shm
+from compat_engine.shim.spec import Device, Log, Namespaces
+from compat_engine.wire.container import DeviceMapping, HostConfig
+
+
+async def prepare(engine: Engine, container: Container, endpoints: dict[str, Endpoint], undo: AsyncExitStack) -> Inputs:
+    """Everything `compile_spec` needs. Raises EngineError; what it makes is undone through `undo`."""
+    record, host = container.record, container.record.host_config
+    _make_bind_sources(container)
+    for point in record.mounts:
+        if point.type == "volume":
+            await engine.volumes.mount(point.name, container.id)
+            undo.push_async_callback(engine.volumes.unmount, point.name, container.id)
+    caps = resolve(host.CapAdd or (), host.CapDrop or (), bool(host.Privileged))
+    devices, rules = _devices(host)
+    return Inputs(
+        rootfs=engine.images.snapshots.overlay(container.id),
+        namespaces=_namespaces(engine, host),
+        cgroups=engine.cgroups.plan(container.id, host.CgroupParent or engine.config.cgroup_parent, resources(host), rules),
+        caps=caps,
+        seccomp=_seccomp(engine, host, caps),
+        devices=devices,
+        files=network_files(engine, container, endpoints),
+        log=_log(engine, container),
+        shm=_shm(engine, container, undo),
+        hostname=_hostname(engine, container),
+        shm_size=host.ShmSize or engine.config.default_shm_size,
+        wait_for_go=True,
+    )
+
+
+def release_shm(engine: Engine, container: Container) -> None:
+    """After an exit: the shareable /dev/shm, if there was one, goes with the container's processes."""
+    unmount_shm(engine.tree.container(container.id) / "shm")
+
+
+def resources(host: HostConfig) -> Resources:
+    """HostConfig's limits as plain numbers; 0 or "" leaves the kernel's default."""
+    return Resources(
+        memory=host.Memory or 0,
+        memory_swap=host.MemorySwap or 0,
+        memory_reservation=host.MemoryReservation or 0,
+        memory_swappiness=host.MemorySwappiness if host.MemorySwappiness is not None else -1,
+        oom_kill_disable=bool(host.OomKillDisable),
+        nano_cpus=host.NanoCpus or 0,
+        cpu_shares=host.CpuShares or 0,
+        cpu_period=host.CpuPeriod or 0,
+        cpu_quota=host.CpuQuota or 0,
+        cpuset_cpus=host.CpusetCpus or "",
+        cpuset_mems=host.CpusetMems or "",
+        pids_limit=host.PidsLimit or 0,
+        blkio_weight=host.BlkioWeight or 0,
+    )
+
+
+def _make_bind_sources(container: Container) -> None:
+    for point in container.record.mounts:
+        if point.type == "bind" and not os.path.lexists(point.source):
+            try:
+                os.makedirs(point.source, 0o755)
+            except OSError as error:
+                raise Internal(f"error while creating mount source path '{point.source}': mkdir {error.filename}: {error.strerror}") from error
+
+
+def _namespaces(engine: Engine, host: HostConfig) -> Namespaces:
+    network = host.NetworkMode or "bridge"
+    return Namespaces(
+        pid=_namespace(engine, host.PidMode or "", "pid"),
+        net="host" if network == "host" else _namespace(engine, network, "net"),
+        uts="host" if host.UTSMode == "host" else _uts(engine, host),
+        ipc=_namespace(engine, host.IpcMode or "", "ipc"),
+        cgroup="host" if host.CgroupnsMode == "host" else "new",
+    )
+
+
+def _uts(engine: Engine, host: HostConfig) -> str:
+    # A container that borrows a network shows the name by which that network knows it.
+    return _namespace(engine, host.NetworkMode or "", "uts")
+
+
+def _namespace(engine: Engine, mode: str, kind: str) -> str:
+    if mode == "host":
+        return "host"
+    if not mode.startswith("container:"):
+        return "new"
+    return f"/proc/{_peer(engine, mode, kind).state.pid}/ns/{kind}"
+
+
+def _peer(engine: Engine, mode: str, kind: str = "net") -> Container:
+    """The running container whose namespace is borrowed. Raises NotFound; Conflict, or Internal for a pid namespace, as dockerd."""
+    peer = engine.containers.find(mode.partition(":")[2])
+    if peer.state.status in ("running", "paused"):
+        return peer
+    if kind == "pid":
+        raise Internal(f"failed to join PID namespace: container {peer.id} is not running")
+    if kind == "ipc":
+        raise Conflict(f"failed to join IPC namespace: container {peer.id} is not running")
+    raise Conflict(f"cannot join network of a non running container: {peer.id}")
+
+
+def _hostname(engine: Engine, container: Container) -> str:
+    record = container.record
+    mode = record.host_config.NetworkMode or ""
+    if record.config.Hostname:
+        return record.config.Hostname
+    return _peer(engine, mode).record.config.Hostname or "" if mode.startswith("container:") else os.uname().nodename
+
+
+def _shm(engine: Engine, container: Container, undo: AsyncExitStack) -> str:
+    host = container.record.host_config
+    mode = host.IpcMode or "private"
+    if mode == "host":
+        return "/dev/shm"
+    if mode.startswith("container:"):
+        peer = _peer(engine, mode, "ipc")
+        path = engine.tree.container(peer.id) / "shm"
+        if peer.record.host_config.IpcMode != "shareable" or not path.is_mount():
+            raise Conflict(f"cannot join IPC of container {peer.id}: non-shareable IPC (hint: use IpcMode:shareable for the donor container)")
+        return str(path)
+    if mode != "shareable":
+        return ""
+    path = engine.tree.container(container.id) / "shm"
+    mount_shm(path, host.ShmSize or engine.config.default_shm_size)
+    undo.callback(unmount_shm, path)
+    return str(path)
+
+
+def _seccomp(engine: Engine, host: HostConfig, caps: tuple[str, ...]) -> str:
+    profile = parse_security(host.SecurityOpt or ()).seccomp
+    if profile == "unconfined" or (host.Privileged and profile == "builtin"):
+        return ""
+    return engine.seccomp.path_for(profile, frozenset(caps))
+
+
+def _log(engine: Engine, container: Container) -> Log:
+    config = container.record.host_config.LogConfig
+    if config and config.Type == "none":
+        return Log(driver="none")
+    options = {**engine.config.log_opts, **((config.Config if config else None) or {})}
+    size = size_bytes(options.get("max-size", "-1"))
+    return Log("json-file", str(engine.tree.log(container.id)), size, int(options.get("max-file", "1")))
+
+
+def _devices(host: HostConfig) -> tuple[tuple[Device, ...], tuple[DeviceRule, ...]]:
+    """The nodes to make beside the default ones, and the cgroup's rules."""
+    if host.Privileged:
+        return tuple(_host_devices()), (DeviceRule(True, "a"),)
+    nodes: list[Device] = []
+    rules = list(DEFAULT_RULES)
+    for mapping in host.Devices or ():
+        found = list(_mapped(mapping))
+        nodes += found
+        access = mapping.CgroupPermissions or "rwm"
+        rules += [DeviceRule(True, node.kind, node.major, node.minor, access) for node in found]
+    for rule in host.DeviceCgroupRules or ():
+        kind, numbers, access = rule.split(" ")
+        major, _, minor = numbers.partition(":")
+        rules.append(DeviceRule(True, kind, _number(major), _number(minor), access))
+    return tuple(nodes), tuple(rules)
+
+
+def _number(text: str) -> int:
+    return -1 if text == "*" else int(text)
+
+
+def _mapped(mapping: DeviceMapping) -> Iterable[Device]:
+    source, target = mapping.PathOnHost or "", mapping.PathInContainer or mapping.PathOnHost or ""
+    try:
+        real = os.path.realpath(source, strict=True)
+        if not os.path.isdir(real):
+            yield _device(real, target)
+            return
+        entries = sorted(path for path in Path(real).rglob("*") if not path.is_dir())
+    except OSError as error:
+        raise InvalidParameter(f'error gathering device information while adding custom device "{source}": {_reason(error)}') from error
+    for path in entries:
+        yield _device(str(path), f"{target}/{path.relative_to(real)}")
+
+
+def _reason(error: OSError) -> str:
+    return (error.strerror or str(error)).lower()
+
+
+def _device(path: str, target: str) -> Device:
+    status = os.stat(path)
+    kind = "c" if stat.S_ISCHR(status.st_mode) else "b" if stat.S_ISBLK(status.st_mode) else ""
+    if not kind:
+        raise InvalidParameter(f'error gathering device information while adding custom device "{path}": not a device node')
+    number = status.st_rdev
+    return Device(target, kind, os.major(number), os.minor(number), stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid)
+
+
+def _host_devices() -> Iterable[Device]:
+    """Every node below /dev, less what a container has of its own."""
+    own = {"/dev/pts", "/dev/shm", "/dev/mqueue", "/dev/fd", "/dev/console", "/dev/ptmx", "/dev/.udev"}
+    for directory, names, files in os.walk("/dev"):
+        names[:] = [name for name in names if os.path.join(directory, name) not in own]
+        for name in files:
+            path = os.path.join(directory, name)
+            mode = os.lstat(path).st_mode
+            if path not in own and (stat.S_ISCHR(mode) or stat.S_ISBLK(mode)):
+                yield _device(path, path)

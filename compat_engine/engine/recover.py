@@ -1,0 +1,69 @@
+"""At start: find the shims that lived on, hear of the exits that happened meanwhile, finish or forget what a crash left half."""
+
+import asyncio
+import logging
+import shutil
+
+from compat_engine.engine.clock import rfc3339nano
+from compat_engine.engine.containers.remove import discard
+from compat_engine.engine.containers.start import launch
+from compat_engine.engine.monitor import Monitor, release
+from compat_engine.engine.parts import Engine
+from compat_engine.engine.registry import Container
+from compat_engine.errors import EngineError
+from compat_engine.runtime.protocol import Exit
+
+log = logging.getLogger(__name__)
+LOST = 255  # exit code of a container whose end nobody recorded: the host went down
+
+
+async def recover(engine: Engine, monitor: Monitor) -> None:
+    """Before the first request is served: adopt, settle those that ended, sweep. Restarts follow in `resume`."""
+    containers = {container.id: container for container in engine.containers.all()}
+    adopted = await engine.runtime.adopt(list(containers))
+    ended = {exit.id: exit for exit in adopted.ended}
+    for id, container in containers.items():
+        if id in adopted.live:
+            await _adopt(engine, container, adopted.live[id])
+        elif id in ended:
+            await monitor.record(container, ended[id])
+        elif container.state.pid or container.state.running:
+            await monitor.record(container, Exit(id, LOST, False, rfc3339nano()))
+        else:
+            await release(engine, container)  # a start that was under way: its addresses and mounts
+    await _sweep(engine)
+
+
+async def resume(engine: Engine, monitor: Monitor) -> None:
+    """Restart policies, once requests are served: `always` returns even when stopped by hand, as in dockerd."""
+    for container in engine.containers.all():
+        async with container.lock:
+            if container.state.status == "exited" and not container.restart and _returns(container):
+                try:
+                    await launch(engine, container, restarts=container.state.restart_count)
+                except EngineError as error:
+                    log.warning("container %s does not start: %s", container.id, error)
+
+
+async def _adopt(engine: Engine, container: Container, pid: int) -> None:
+    if container.state.pid != pid:
+        # Its start was done, and the daemon died before it could write that down.
+        await engine.containers.update(container, state=container.state.to("running", pid=pid, started_at=rfc3339nano()))
+
+
+def _returns(container: Container) -> bool:
+    policy = container.record.host_config.RestartPolicy
+    name = (policy.Name if policy else "") or "no"
+    return name == "always" or (name == "unless-stopped" and not container.state.stopped_by_user)
+
+
+async def _sweep(engine: Engine) -> None:
+    """Directories and layers whose record is gone, or never came to be; --rm containers that have ended."""
+    for container in engine.containers.all():
+        if container.record.host_config.AutoRemove and container.state.status == "exited":
+            await discard(engine, container, volumes=True)
+    known = {container.id for container in engine.containers.all()}
+    await engine.images.snapshots.sweep(known)
+    for path in engine.tree.containers.iterdir():
+        if path.name not in known:
+            await asyncio.to_thread(shutil.rmtree, path, True)

@@ -1,0 +1,225 @@
+"""What of a create request can be refused before anything is made. Each check raises InvalidParameter with Docker's text."""
+
+import os
+import re
+import signal
+from pathlib import Path
+
+from compat_engine.engine.security import parse_security
+from compat_engine.errors import InvalidParameter, NotImplementedHere
+from compat_engine.runtime.capabilities import resolve
+from compat_engine.wire.container import Config, HostConfig
+
+MINIMUM_MEMORY = 6 << 20
+_HOSTNAME = 64
+_SYSCTL = re.compile(r"net\..+|kernel\.(msgmax|msgmnb|msgmni|sem|shmall|shmmax|shmmni|shm_rmid_forced)|fs\.mqueue\..+")
+_LOG_OPTS = frozenset(("max-size", "max-file", "labels", "labels-regex", "env", "env-regex", "tag", "mode", "max-buffer-size"))
+_SIZE = re.compile(r"(\d+)\s*([kmgtKMGT]?)[iI]?[bB]?")
+
+
+def validate(config: Config, host: HostConfig) -> list[str]:
+    """Warnings for the client; raises InvalidParameter, or NotImplementedHere for what this engine does not have."""
+    warnings: list[str] = []
+    for check in (_identity, _restart, _modes, _memory, _cpu, _other_resources, _logging, _absent):
+        warnings += check(config, host) or ()
+    parse_security(host.SecurityOpt or ())
+    resolve(host.CapAdd or (), host.CapDrop or (), bool(host.Privileged))
+    return warnings
+
+
+def signal_number(word: str) -> int:
+    """TERM, SIGTERM, 15, RTMIN+3 -> number. Raises InvalidParameter."""
+    name = word.upper().removeprefix("SIG")
+    if name.isdecimal() and 0 < int(name) <= 64:
+        return int(name)
+    base, sign, offset = re.fullmatch(r"([A-Z0-9]+?)(?:([+-])(\d+))?", name).groups() if re.fullmatch(r"[A-Z0-9+-]+", name) else ("", "", "")
+    number = getattr(signal, f"SIG{base}", None) if base else None
+    if not isinstance(number, signal.Signals) or (sign and not base.startswith("RT")):
+        raise InvalidParameter(f"invalid signal: {word}")
+    return int(number) + (int(offset) if sign == "+" else -int(offset) if sign == "-" else 0)
+
+
+def size_bytes(text: str) -> int:
+    """"10m" -> bytes, 1024-based; -1 stays -1. Raises InvalidParameter."""
+    if text.strip() == "-1":
+        return -1
+    match = _SIZE.fullmatch(text.strip())
+    if not match:
+        raise InvalidParameter(f"invalid size: '{text}'")
+    return int(match[1]) << (10 * " kmgt".index(match[2].lower() or " "))
+
+
+def _identity(config: Config, host: HostConfig) -> None:
+    if config.Hostname and len(config.Hostname) > _HOSTNAME:
+        raise InvalidParameter(f"invalid hostname format: {config.Hostname}")
+    if config.StopSignal:
+        signal_number(config.StopSignal)
+    for word in config.Env or ():
+        if not word or word.startswith("="):
+            raise InvalidParameter("invalid environment variable: " + word)
+    if config.WorkingDir and "\0" in config.WorkingDir:
+        raise InvalidParameter("invalid working directory")
+    if config.Hostname and (host.UTSMode or "") == "host":
+        raise InvalidParameter("conflicting options: hostname and the UTS mode")
+    for entry in host.ExtraHosts or ():
+        name, _, address = entry.partition(":") if "=" not in entry else entry.partition("=")
+        if not name or not address:
+            raise InvalidParameter(f'bad format for add-host: "{entry}"')
+
+
+def _restart(config: Config, host: HostConfig) -> None:
+    policy = host.RestartPolicy
+    name = (policy.Name if policy else "") or ""
+    retries = (policy.MaximumRetryCount if policy else 0) or 0
+    if name not in ("", "no", "always", "on-failure", "unless-stopped"):
+        raise InvalidParameter(f"invalid restart policy: unknown policy '{name}'; use one of 'no', 'always', 'on-failure', or 'unless-stopped'")
+    if retries < 0:
+        raise InvalidParameter("invalid restart policy: maximum retry count cannot be negative")
+    if retries and name != "on-failure":
+        raise InvalidParameter("invalid restart policy: maximum retry count can only be used with 'on-failure'")
+    if host.AutoRemove and name not in ("", "no"):
+        raise InvalidParameter("can't create 'AutoRemove' container with restart policy")
+
+
+def _modes(config: Config, host: HostConfig) -> list[str]:
+    for kind, mode, fixed in (
+        ("IPC", host.IpcMode or "", ("", "private", "shareable", "host", "none")),
+        ("PID", host.PidMode or "", ("", "host")),
+        ("UTS", host.UTSMode or "", ("", "host")),
+        ("user namespace", host.UsernsMode or "", ("", "host")),
+        ("cgroup namespace", host.CgroupnsMode or "", ("", "private", "host")),
+    ):
+        shared = kind in ("IPC", "PID") and mode.startswith("container:") and mode != "container:"
+        if mode not in fixed and not shared:
+            raise InvalidParameter(f"invalid {kind} mode: {mode}")
+    network = host.NetworkMode or ""
+    if network.startswith("container:"):
+        if config.Hostname:
+            raise InvalidParameter("conflicting options: hostname and the network mode")
+        if host.Links:
+            raise InvalidParameter("conflicting options: container type network can't be used with links. This would result in undefined behavior")
+        if host.Dns:
+            raise InvalidParameter("conflicting options: dns and the network mode")
+        if host.ExtraHosts:
+            raise InvalidParameter("conflicting options: custom host-to-IP mapping and the network mode")
+        if host.PortBindings or host.PublishAllPorts:
+            raise InvalidParameter("conflicting options: port publishing and the container type network mode")
+        if config.ExposedPorts:
+            raise InvalidParameter("conflicting options: port exposing and the container type network mode")
+    if network == "host" and host.PortBindings:
+        return ["Published ports are discarded when using host network mode"]
+    return []
+
+
+def _memory(config: Config, host: HostConfig) -> None:
+    memory, swap, reservation = host.Memory or 0, host.MemorySwap or 0, host.MemoryReservation or 0
+    if 0 < memory < MINIMUM_MEMORY or memory < 0:
+        raise InvalidParameter("Minimum memory limit allowed is 6MB")
+    if memory and 0 < swap < memory:
+        raise InvalidParameter("Minimum memoryswap limit should be larger than memory limit, see usage")
+    if swap > 0 and not memory:
+        raise InvalidParameter("You should always set the Memory limit when using Memoryswap limit, see usage")
+    if 0 < reservation < MINIMUM_MEMORY:
+        raise InvalidParameter("Minimum memory reservation allowed is 6MB")
+    if memory and reservation > memory:
+        raise InvalidParameter("Minimum memory limit can not be less than memory reservation limit, see usage")
+    swappiness = host.MemorySwappiness
+    if swappiness is not None and not -1 <= swappiness <= 100:
+        raise InvalidParameter(f"Invalid value: {swappiness}, valid memory swappiness range is 0-100")
+
+
+def _cpu(config: Config, host: HostConfig) -> None:
+    cpus = os.cpu_count() or 1
+    if host.NanoCpus:
+        if host.CpuQuota or host.CpuPeriod:
+            raise InvalidParameter(f"Conflicting options: Nano CPUs and CPU {'Period' if host.CpuPeriod else 'Quota'} cannot both be set.")
+        if not 0 < host.NanoCpus <= cpus * 10**9:
+            raise InvalidParameter(f"Range of CPUs is from 0.01 to {cpus}.00, as there are only {cpus} CPUs available")
+    if host.CpuPeriod and not 1000 <= host.CpuPeriod <= 1_000_000:
+        raise InvalidParameter("CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)")
+    if host.CpuQuota and 0 < host.CpuQuota < 1000:
+        raise InvalidParameter("CPU cfs quota can not be less than 1ms (i.e. 1000)")
+    if host.CpuShares and host.CpuShares < 0:
+        raise InvalidParameter(f"invalid CPU shares ({host.CpuShares}): value must be a positive integer")
+    _available("CPUs", host.CpusetCpus or "", "cpu")
+    _available("memory nodes", host.CpusetMems or "", "node")
+
+
+def _available(what: str, asked: str, kind: str) -> None:
+    if not asked:
+        return
+    online = Path(f"/sys/devices/system/{kind}/online")
+    text = online.read_text().strip() if online.exists() else "0"
+    try:
+        wanted = cpu_set(asked)
+    except ValueError:
+        raise InvalidParameter(f"Invalid value {asked} for cpuset {'cpus' if kind == 'cpu' else 'mems'}") from None
+    if wanted - cpu_set(text):
+        raise InvalidParameter(f"Requested {what} are not available - requested {asked}, available: {text}")
+
+
+def cpu_set(text: str) -> set[int]:
+    """"0-2,4" -> {0, 1, 2, 4}. Raises ValueError."""
+    found: set[int] = set()
+    for part in text.split(","):
+        first, dash, last = part.partition("-")
+        low, high = int(first), int(last if dash else first)
+        if not 0 <= low <= high < 8192:
+            raise ValueError(text)
+        found.update(range(low, high + 1))
+    return found
+
+
+def _other_resources(config: Config, host: HostConfig) -> None:
+    if host.OomScoreAdj and not -1000 <= host.OomScoreAdj <= 1000:
+        raise InvalidParameter(f"Invalid value {host.OomScoreAdj}, range for oom score adj is [-1000, 1000]")
+    if (host.ShmSize or 0) < 0:
+        raise InvalidParameter("SHM size can not be less than 0")
+    if host.BlkioWeight and not 10 <= host.BlkioWeight <= 1000:
+        raise InvalidParameter("Range of blkio weight is from 10 to 1000")
+    for name in host.Sysctls or {}:
+        if not _SYSCTL.fullmatch(name):
+            raise InvalidParameter(f"sysctl '{name}' is not allowed")
+        if name.startswith("net.") and host.NetworkMode == "host":
+            raise InvalidParameter(f"sysctl '{name}' not allowed in host network namespace")
+    for limit in host.Ulimits or ():
+        if (limit.Hard or 0) >= 0 and (limit.Soft or 0) > (limit.Hard or 0):
+            raise InvalidParameter(f"ulimit soft limit must be less than or equal to hard limit: {limit.Soft} > {limit.Hard}")
+    for rule in host.DeviceCgroupRules or ():
+        if not re.fullmatch(r"[acb] (\d+|\*):(\d+|\*) [rwm]{1,3}", rule):
+            raise InvalidParameter(f"invalid device cgroup rule format: '{rule}'")
+
+
+def _logging(config: Config, host: HostConfig) -> None:
+    log = host.LogConfig
+    driver = (log.Type if log else "") or "json-file"
+    if driver not in ("json-file", "none"):
+        raise InvalidParameter(f'error looking up logging plugin {driver}: plugin "{driver}" not found')
+    for name, value in ((log.Config if log else None) or {}).items():
+        if driver == "json-file" and name not in _LOG_OPTS:
+            raise InvalidParameter(f"unknown log opt '{name}' for json-file log driver")
+        if name == "max-size":
+            size_bytes(value)
+        if name == "max-file" and (not value.isdecimal() or int(value) < 1):
+            raise InvalidParameter("max-file cannot be less than 1")
+
+
+def _absent(config: Config, host: HostConfig) -> None:
+    """Parts of Docker that are not here yet are refused, never dropped."""
+    for request in host.DeviceRequests or ():
+        wanted = [list(group) for group in request.Capabilities or ()]
+        text = "[" + " ".join("[" + " ".join(group) + "]" for group in wanted) + "]"
+        raise InvalidParameter(f'could not select device driver "{request.Driver or ""}" with capabilities: {text}')
+    if host.Runtime not in (None, "", "runc", "compat"):
+        raise InvalidParameter(f"unknown or invalid runtime name: {host.Runtime}")
+    if host.StorageOpt:
+        raise InvalidParameter("--storage-opt is supported only for overlay over xfs with 'pquota' mount option")
+    if host.CpuRealtimePeriod or host.CpuRealtimeRuntime:
+        raise InvalidParameter("Your kernel does not support CPU real-time scheduler")
+    for name in ("CpuCount", "CpuPercent", "IOMaximumIOps", "IOMaximumBandwidth"):
+        if getattr(host, name):
+            raise InvalidParameter(f"{name} is not supported on Linux")
+    if host.Links:
+        raise NotImplementedHere("links are not supported by this engine yet; use a network of your own")
+    if (host.VolumeDriver or "local") != "local":
+        raise InvalidParameter(f'error looking up volume plugin {host.VolumeDriver}: plugin "{host.VolumeDriver}" not found')
