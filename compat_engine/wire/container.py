@@ -254,6 +254,7 @@ class HostConfig(Resources, _Host):
     Init: OmitNone[bool | None] = None
 
 
+_Config: TypeAlias = Config
 _HostConfig: TypeAlias = HostConfig
 
 
@@ -264,9 +265,9 @@ class CreateRequest(Config):
     NetworkingConfig: OmitNone[Networking | None] = None
 
     @property
-    def config(self) -> Config:
+    def Config(self) -> _Config:
         """The Config part alone."""
-        return Config.model_construct(**{name: getattr(self, name) for name in Config.model_fields})
+        return _Config.model_construct(**{name: getattr(self, name) for name in _Config.model_fields})
 
 
 class UpdateRequest(Resources):
