@@ -2,6 +2,7 @@
 
 import errno
 import struct
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -93,7 +94,7 @@ def test_arguments_join_and_values_of_one_argument_are_alternatives() -> None:
 
 
 def test_conditions_on_capabilities_architecture_and_kernel() -> None:
-    def allowed(target: Target, *caps: str, **conditions: object) -> bool:
+    def allowed(target: Target, *caps: str, **conditions: Any) -> bool:
         program = compile_profile(profile(rule("read", "write"), rule("mount", **conditions)), frozenset(caps), target)
         arch, table = (X86_64, numbers("x86_64")) if target is INTEL else (AARCH64, numbers("aarch64"))
         return run(program, arch, table["mount"]) == ALLOW

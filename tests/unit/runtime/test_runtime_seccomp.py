@@ -24,7 +24,7 @@ def test_programs_are_made_once_and_found_again(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"defaultAction": "SCMP_ACT_NOTIFY"}'])
 def test_malformed_profiles(tmp_path: Path, text: str) -> None:
-    with pytest.raises(InvalidParameter, match="^Decoding seccomp profile failed: "):
+    with pytest.raises(InvalidParameter, match=r"^Decoding seccomp profile failed: "):
         SeccompCache(tmp_path).path_for(text, frozenset())
 
 

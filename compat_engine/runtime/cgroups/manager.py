@@ -1,0 +1,111 @@
+"""Cgroups as the engine sees them: which version this host has, where a container's directories are and what is in them."""
+
+import os
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from compat_engine.errors import Internal
+from compat_engine.runtime.cgroups import files
+from compat_engine.runtime.cgroups.devices import DeviceRule
+from compat_engine.runtime.cgroups.group import Group
+from compat_engine.runtime.cgroups.resources import Resources
+from compat_engine.runtime.cgroups.v1 import CONTROLLERS, V1, Hierarchy
+from compat_engine.runtime.cgroups.v2 import V2
+from compat_engine.shim.spec import CgroupDir
+
+
+@dataclass(frozen=True, slots=True)
+class Mounted:
+    """One line of mountinfo: a cgroup filesystem. options: of the superblock, where v1 names its controllers."""
+
+    path: str
+    type: str
+    options: frozenset[str]
+
+
+class Cgroups:
+    """Plans of containers' cgroups; safe to use from one event loop."""
+
+    def __init__(self, driver: V1 | V2, own: str = "") -> None:
+        """own: a directory this process is in, for `warm_up`."""
+        self._driver, self._own = driver, own
+        self._worker = ThreadPoolExecutor(1, "cgroups")
+        self._warming: Future[None] | None = None
+
+    @classmethod
+    def detect(cls, cache: Path) -> "Cgroups":
+        """From what is mounted: v1 as soon as one controller is (hybrid hosts), else v2. cache: a directory for device
+        programs. Raises Internal when no cgroup filesystem is mounted."""
+        mounts = mounted(Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="surrogateescape"))
+        hierarchies = v1_hierarchies(mounts)
+        if any(item.controllers for item in hierarchies):
+            return cls(V1(hierarchies), _own_directory(hierarchies[0].path, hierarchies[0].controllers))
+        for mount in mounts:
+            if mount.type == "cgroup2":
+                return cls(V2(mount.path, cache), _own_directory(mount.path, frozenset()))
+        raise Internal("no cgroup filesystem is mounted: mount cgroup2 on /sys/fs/cgroup")
+
+    @property
+    def version(self) -> int:
+        """1 or 2; a hybrid host is 1."""
+        return self._driver.version
+
+    def has(self, file: str, parent: str) -> bool:
+        """Whether the kernel offers a control file ("memory.memsw.limit_in_bytes", "io.weight") below `parent`, once a plan
+        has made that. A plan leaves out what it does not: the engine warns, as Docker does."""
+        return self._driver.has(file, parent.strip("/"))
+
+    def plan(self, id: str, parent: str, resources: Resources, rules: Sequence[DeviceRule]) -> tuple[CgroupDir, ...]:
+        """Directories for a shim to make and join. The parents are made here, when they are not there yet. Raises Internal."""
+        try:
+            return self._driver.plan(id, parent.strip("/"), resources, rules)
+        except OSError as error:
+            raise Internal(f"cannot make cgroup {parent}: {error}") from error
+
+    def group(self, directories: Sequence[CgroupDir]) -> Group:
+        """The container whose plan was `directories`, running or not."""
+        return self._driver.group(tuple(directory.path for directory in directories))
+
+    def warm_up(self) -> None:
+        """Have the kernel's cgroup lock pass its grace period now, on a thread, so that a join in the next moments does not
+        wait for it (some 10 ms after a pause). Returns at once; call it when a start is to be expected. The write moves this
+        process where it is already; should it fail, the join waits as it would have."""
+        if self._own and (self._warming is None or self._warming.done()):
+            self._warming = self._worker.submit(files.put, self._own, "cgroup.procs", str(os.getpid()))
+
+    def close(self) -> None:
+        self._worker.shutdown()
+
+
+def mounted(mountinfo: str) -> list[Mounted]:
+    """The cgroup filesystems in a text as of /proc/self/mountinfo, see proc(5)."""
+    found = []
+    for line in mountinfo.splitlines():
+        place, _, filesystem = line.partition(" - ")
+        type, _, options = filesystem.split(" ")[:3]
+        if type in ("cgroup", "cgroup2"):
+            found.append(Mounted(place.split(" ")[4], type, frozenset(options.split(","))))
+    return found
+
+
+def v1_hierarchies(mounts: Sequence[Mounted]) -> list[Hierarchy]:
+    """One each, though it be mounted twice; a named one (systemd's) too."""
+    found: dict[frozenset[str], Hierarchy] = {}
+    for mount in mounts:
+        if mount.type == "cgroup":
+            names = frozenset(option for option in mount.options if option.startswith("name="))
+            controllers = mount.options & CONTROLLERS
+            found.setdefault(controllers | names, Hierarchy(mount.path, controllers))
+    return list(found.values())
+
+
+def _own_directory(mount: str, controllers: frozenset[str]) -> str:
+    """Where this process is in the hierarchy at `mount`; "" when that cannot be seen from here."""
+    for line in Path("/proc/self/cgroup").read_text(encoding="utf-8").splitlines():
+        _, names, path = line.split(":", 2)
+        if frozenset(names.split(",")) - {""} == controllers:
+            directory = f"{mount}{path}".rstrip("/")
+            return directory if os.path.isdir(directory) else ""
+    return ""

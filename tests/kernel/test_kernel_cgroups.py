@@ -1,0 +1,110 @@
+"""Cgroups of this host, whichever version it has. Needs root."""
+
+import asyncio
+import os
+import subprocess
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from compat_engine.errors import Internal
+from compat_engine.runtime.cgroups import devices, files
+from compat_engine.runtime.cgroups.group import Group
+from compat_engine.runtime.cgroups.manager import Cgroups
+from compat_engine.runtime.cgroups.resources import Resources
+from compat_engine.runtime.cgroups.v2 import V2Group
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+
+
+@dataclass
+class Running:
+    group: Group
+    process: subprocess.Popen[bytes]
+
+
+def joined(group: Group) -> subprocess.Popen[bytes]:
+    def join() -> None:
+        for directory in group.directories:
+            files.put(directory, "cgroup.procs", "0")
+
+    return subprocess.Popen(["sleep", "60"], preexec_fn=join)
+
+
+@pytest.fixture
+async def running(tmp_path: Path) -> AsyncIterator[Running]:
+    cgroups, parent = Cgroups.detect(tmp_path), f"test-{os.getpid()}"
+    resources = Resources(memory=64 << 20, memory_swap=64 << 20, nano_cpus=500_000_000, pids_limit=20)
+    plan = cgroups.plan("one", parent, resources, devices.DEFAULT)
+    for item in plan:
+        os.mkdir(item.path)
+        for file, value in item.writes:
+            files.write(item.path, file, value)
+    group = cgroups.group(plan)
+    process = joined(group)
+    yield Running(group, process)
+    process.kill()
+    process.wait()
+    await group.destroy()
+    for directory in group.directories:
+        assert not os.path.exists(directory)
+        os.rmdir(os.path.dirname(directory))
+    cgroups.close()
+
+
+async def test_usage_and_update(running: Running) -> None:
+    usage = running.group.usage()
+    assert running.group.pids() == [running.process.pid]
+    assert (usage.pids, usage.pids_limit, usage.memory_limit) == (1, 20, 64 << 20)
+    assert usage.memory_usage > 0 and usage.memory_stats
+    assert running.group.oom_kills() == 0
+    running.group.update(Resources(memory=128 << 20, memory_swap=256 << 20, pids_limit=30))
+    running.group.update(Resources(memory=32 << 20, memory_swap=32 << 20))
+    usage = running.group.usage()
+    assert (usage.pids_limit, usage.memory_limit) == (30, 32 << 20)
+    with pytest.raises(Internal, match="failed to write"):
+        running.group.update(Resources(cpuset_cpus="4095"))
+
+
+async def test_freeze_stops_and_destroy_kills_even_the_frozen(running: Running) -> None:
+    await running.group.freeze()
+    running.process.terminate()
+    with pytest.raises(subprocess.TimeoutExpired):
+        running.process.wait(0.05)
+    await running.group.thaw()
+    assert running.process.wait(2) == -15
+    second = joined(running.group)
+    await running.group.freeze()
+    reaped = asyncio.get_running_loop().run_in_executor(None, second.wait)
+    await running.group.destroy()
+    assert await reaped == -9
+    await running.group.destroy()
+    assert running.group.pids() == []
+
+
+async def test_v2_freezer(tmp_path: Path) -> None:
+    roots = [Path("/sys/fs/cgroup/unified"), Path("/sys/fs/cgroup")]
+    root = next((root for root in roots if (root / "cgroup.controllers").exists()), None)
+    if root is None:
+        pytest.skip("no cgroup v2 hierarchy")
+    directory = root / f"test-freezer-{os.getpid()}"
+    directory.mkdir()
+    group = V2Group((str(directory),))
+    process = joined(group)
+    await group.freeze()
+    assert group.pids() == [process.pid]
+    await group.thaw()
+    reaped = asyncio.get_running_loop().run_in_executor(None, process.wait)
+    await group.destroy()
+    assert await reaped == -9 and not directory.exists()
+
+
+async def test_warm_up_does_not_wait(tmp_path: Path) -> None:
+    cgroups = Cgroups.detect(tmp_path)
+    began = time.perf_counter()
+    cgroups.warm_up()
+    assert time.perf_counter() - began < 0.5
+    cgroups.close()
