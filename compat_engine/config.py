@@ -122,7 +122,9 @@ def from_arguments(arguments: Sequence[str]) -> Config:
     file = _read_file(Path(explicit or CONFIG_FILE), required=explicit is not None)
     both = sorted(set(flags) & set(file))
     if both:
-        raise InvalidParameter(f"the following directives are specified both as a flag and in the configuration file: {', '.join(both)}")
+        raise InvalidParameter(
+            f"the following directives are specified both as a flag and in the configuration file: {', '.join(both)}"
+        )
     changes = {}
     for option in (*OPTIONS, *_FILE_ONLY):
         value = flags.get(option.key, file.get(option.key))
@@ -157,8 +159,8 @@ def _read_file(path: Path, required: bool) -> dict[str, Any]:
     unknown = sorted(set(content) - {option.key for option in (*OPTIONS, *_FILE_ONLY)})
     if unknown:
         raise InvalidParameter(
-            f"unable to configure the Docker daemon with file {path}: the following directives don't match any configuration option: "
-            + ", ".join(unknown)
+            f"unable to configure the Docker daemon with file {path}: "
+            f"the following directives don't match any configuration option: {', '.join(unknown)}"
         )
     return content
 

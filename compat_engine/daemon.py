@@ -33,7 +33,13 @@ from compat_engine.store.tree import Tree
 from compat_engine.volumes.volumes import Volumes
 
 log = logging.getLogger("compat_engine")
-LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warn": logging.WARNING, "error": logging.ERROR, "fatal": logging.CRITICAL}
+LEVELS = {
+    "debug": logging.DEBUG,
+    "info": logging.INFO,
+    "warn": logging.WARNING,
+    "error": logging.ERROR,
+    "fatal": logging.CRITICAL,
+}
 
 
 def run(config: Config) -> None:
@@ -70,7 +76,8 @@ async def _main(config: Config) -> None:
 async def _build(config: Config, tree: Tree, stack: AsyncExitStack) -> Engine:
     records = Records(tree.database)
     stack.callback(records.close)
-    cgroups = Cgroups.detect()
+    cgroups = Cgroups.detect(tree.cache)
+    stack.callback(cgroups.close)
     runtime = await LinuxRuntime.open(tree, cgroups, config.cgroup_parent)
     stack.push_async_callback(runtime.close)
     images = await Images.open(tree, records)
@@ -173,7 +180,7 @@ async def _stop_containers(config: Config, engine: Engine) -> None:
     work = asyncio.gather(*(end(engine, container, None, by_user=False) for container in running), return_exceptions=True)
     try:
         results = await asyncio.wait_for(work, config.shutdown_timeout)
-    except asyncio.TimeoutError:
+    except TimeoutError:
         log.warning("some containers did not stop within %d s", config.shutdown_timeout)
         return
     for error in results:

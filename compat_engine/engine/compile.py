@@ -1,7 +1,6 @@
 """From records and reservations to the one value a shim obeys. Pure: everything looked up before stands in `Inputs`."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from compat_engine.engine.mounts import tmpfs_options
 from compat_engine.engine.records import ContainerRecord, MountPoint
@@ -111,7 +110,9 @@ def rlimits(host: HostConfig) -> tuple[Rlimit, ...]:
 def _mounts(record: ContainerRecord, inputs: Inputs) -> tuple[Mount, ...]:
     taken = {point.destination for point in record.mounts} | set(record.host_config.Tmpfs or {})
     system = [mount for mount in _system_mounts(record, inputs) if mount.target not in taken]
-    files = [Mount("bind", source, target, ("rbind", "rprivate")) for target, source in inputs.files.items() if target not in taken]
+    files = [
+        Mount("bind", source, target, ("rbind", "rprivate")) for target, source in inputs.files.items() if target not in taken
+    ]
     user = [_user_mount(point) for point in record.mounts]
     for path, options in (record.host_config.Tmpfs or {}).items():
         flags, data = tmpfs_options(options)

@@ -25,7 +25,9 @@ def merge(asked: Config, image: dict[str, Any]) -> Config:
     }
     # A client may name a port without its protocol; everything after speaks of 80/tcp.
     if changes["ExposedPorts"]:
-        changes["ExposedPorts"] = {port if "/" in port else f"{port}/tcp": value for port, value in changes["ExposedPorts"].items()}
+        changes["ExposedPorts"] = {
+            port if "/" in port else f"{port}/tcp": value for port, value in changes["ExposedPorts"].items()
+        }
     return Config.model_validate({**asked.dump(), **changes})
 
 

@@ -65,7 +65,7 @@ class Monitor:
             await discard(engine, container, volumes=True)
 
     def schedule(self, container: Container, lasted: float) -> None:
-        """The next try of a restart policy: 100 ms, doubled each time up to a minute, from the start again after ten good seconds."""
+        """The next try of a restart policy: 100 ms, doubled each time up to a minute, anew after ten good seconds."""
         first = container.backoff == 0 or lasted >= HEALTHY_AFTER
         container.backoff = FIRST_BACKOFF if first else min(container.backoff * 2, LONGEST_BACKOFF)
         container.restart = self._spawn(self._again(container, container.backoff))
@@ -107,10 +107,9 @@ async def release(engine: Engine, container: Container) -> None:
 
 def should_restart(container: Container, code: int) -> bool:
     policy = container.record.host_config.RestartPolicy
-    name = (policy.Name if policy else "") or "no"
     if container.state.stopped_by_user:
         return False
-    if name == "on-failure":
-        limit = (policy.MaximumRetryCount if policy else 0) or 0
+    if policy.Name == "on-failure":
+        limit = policy.MaximumRetryCount
         return code != 0 and (limit == 0 or container.state.restart_count < limit)
-    return name in ("always", "unless-stopped")
+    return policy.Name in ("always", "unless-stopped")

@@ -1,4 +1,4 @@
-"""From what a client asked (Binds, Mounts, Volumes, VolumesFrom) to the container's mount points. Pure, but for host paths looked at."""
+"""From what a client asked (Binds, Mounts, Volumes, VolumesFrom) to the mount points of a container. Pure, but for an lstat."""
 
 import os
 import posixpath
@@ -75,7 +75,11 @@ def tmpfs_options(text: str) -> tuple[tuple[str, ...], str]:
 
 
 def _add(
-    points: dict[str, MountPoint], explicit: set[str], point: MountPoint, request: VolumeRequest | None, requests: list[VolumeRequest]
+    points: dict[str, MountPoint],
+    explicit: set[str],
+    point: MountPoint,
+    request: VolumeRequest | None,
+    requests: list[VolumeRequest],
 ) -> None:
     if point.destination in explicit:
         raise InvalidParameter(f"Duplicate mount point: {point.destination}")
@@ -135,7 +139,9 @@ def _mount(mount: Mount) -> tuple[MountPoint, VolumeRequest | None]:
     foreign = {"bind": mount.BindOptions, "volume": mount.VolumeOptions, "tmpfs": mount.TmpfsOptions}
     for name, options in foreign.items():
         if name != kind and options is not None:
-            raise InvalidParameter(f'invalid mount config for type "{kind}": field {name.capitalize()}Options must not be specified')
+            raise InvalidParameter(
+                f'invalid mount config for type "{kind}": field {name.capitalize()}Options must not be specified'
+            )
     return makers[kind](mount, _absolute(mount.Target, kind))
 
 
@@ -144,7 +150,9 @@ def _bind_mount(mount: Mount, destination: str) -> tuple[MountPoint, VolumeReque
     if not source:
         raise InvalidParameter('invalid mount config for type "bind": field Source must not be empty')
     if not source.startswith("/"):
-        raise InvalidParameter(f"invalid mount config for type \"bind\": invalid mount path: '{source}' mount path must be absolute")
+        raise InvalidParameter(
+            f"invalid mount config for type \"bind\": invalid mount path: '{source}' mount path must be absolute"
+        )
     if not (options and options.CreateMountpoint) and not os.path.lexists(source):
         raise InvalidParameter(f'invalid mount config for type "bind": bind source path does not exist: {source}')
     propagation = (options.Propagation if options else "") or "rprivate"
@@ -153,7 +161,9 @@ def _bind_mount(mount: Mount, destination: str) -> tuple[MountPoint, VolumeReque
     bind = "bind" if options and options.NonRecursive else "rbind"
     readonly = "ro" if options and options.ReadOnlyNonRecursive else "rro"
     flags = (bind, readonly) if mount.ReadOnly else (bind,)
-    return MountPoint("bind", posixpath.normpath(source), destination, rw=not mount.ReadOnly, propagation=propagation, flags=flags), None
+    return MountPoint(
+        "bind", posixpath.normpath(source), destination, rw=not mount.ReadOnly, propagation=propagation, flags=flags
+    ), None
 
 
 def _volume_mount(mount: Mount, destination: str) -> tuple[MountPoint, VolumeRequest | None]:
@@ -163,7 +173,9 @@ def _volume_mount(mount: Mount, destination: str) -> tuple[MountPoint, VolumeReq
     labels = dict(options.Labels or {}) if options else {}
     subpath = (options.Subpath if options else "") or ""
     if posixpath.isabs(subpath) or ".." in subpath.split("/"):
-        raise InvalidParameter(f"invalid mount config for type \"volume\": subpath must be a relative path within the volume: '{subpath}'")
+        raise InvalidParameter(
+            f"invalid mount config for type \"volume\": subpath must be a relative path within the volume: '{subpath}'"
+        )
     if not mount.Source:
         point, request = _anonymous(destination, driver)
         point = replace(point, rw=not mount.ReadOnly, mode="z", subpath=subpath)
@@ -198,9 +210,13 @@ def _anonymous(destination: str, driver: str) -> tuple[MountPoint, VolumeRequest
 def _absolute(path: str, kind: str, spec: str = "") -> str:
     prefix = f"invalid volume specification: '{spec}': " if spec else ""
     if not path.startswith("/"):
-        raise InvalidParameter(f"{prefix}invalid mount config for type \"{kind}\": invalid mount path: '{path}' mount path must be absolute")
+        raise InvalidParameter(
+            f"{prefix}invalid mount config for type \"{kind}\": invalid mount path: '{path}' mount path must be absolute"
+        )
     if posixpath.normpath(path) in ("/", "//"):
-        raise InvalidParameter(f"{prefix}invalid mount config for type \"{kind}\": invalid specification: destination can't be '/'")
+        raise InvalidParameter(
+            f"{prefix}invalid mount config for type \"{kind}\": invalid specification: destination can't be '/'"
+        )
     return posixpath.normpath(path)
 
 

@@ -15,8 +15,8 @@ from compat_engine.engine.validate import size_bytes
 from compat_engine.errors import Conflict, Internal, InvalidParameter
 from compat_engine.network.model import Endpoint
 from compat_engine.runtime.capabilities import resolve
-from compat_engine.runtime.cgroups.devices import DEFAULT_RULES, DeviceRule
-from compat_engine.runtime.cgroups.manager import Resources
+from compat_engine.runtime.cgroups.devices import ALLOW_ALL, DEFAULT, DeviceRule, parse_rule
+from compat_engine.runtime.cgroups.resources import Resources, Throttle
 from compat_engine.runtime.shm import mount_shm, unmount_shm
 from compat_engine.shim.spec import Device, Log, Namespaces
 from compat_engine.wire.container import DeviceMapping, HostConfig
@@ -56,20 +56,36 @@ def release_shm(engine: Engine, container: Container) -> None:
 def resources(host: HostConfig) -> Resources:
     """HostConfig's limits as plain numbers; 0 or "" leaves the kernel's default."""
     return Resources(
-        memory=host.Memory or 0,
-        memory_swap=host.MemorySwap or 0,
-        memory_reservation=host.MemoryReservation or 0,
-        memory_swappiness=host.MemorySwappiness if host.MemorySwappiness is not None else -1,
+        memory=host.Memory,
+        memory_swap=host.MemorySwap,
+        memory_reservation=host.MemoryReservation,
+        memory_swappiness=host.MemorySwappiness,
         oom_kill_disable=bool(host.OomKillDisable),
-        nano_cpus=host.NanoCpus or 0,
-        cpu_shares=host.CpuShares or 0,
-        cpu_period=host.CpuPeriod or 0,
-        cpu_quota=host.CpuQuota or 0,
-        cpuset_cpus=host.CpusetCpus or "",
-        cpuset_mems=host.CpusetMems or "",
+        nano_cpus=host.NanoCpus,
+        cpu_shares=host.CpuShares,
+        cpu_period=host.CpuPeriod,
+        cpu_quota=host.CpuQuota,
+        cpuset_cpus=host.CpusetCpus,
+        cpuset_mems=host.CpusetMems,
         pids_limit=host.PidsLimit or 0,
-        blkio_weight=host.BlkioWeight or 0,
+        blkio_weight=host.BlkioWeight,
+        blkio_weight_device=_throttles((item.Path, item.Weight) for item in host.BlkioWeightDevice or ()),
+        read_bps=_throttles((item.Path, item.Rate) for item in host.BlkioDeviceReadBps or ()),
+        write_bps=_throttles((item.Path, item.Rate) for item in host.BlkioDeviceWriteBps or ()),
+        read_iops=_throttles((item.Path, item.Rate) for item in host.BlkioDeviceReadIOps or ()),
+        write_iops=_throttles((item.Path, item.Rate) for item in host.BlkioDeviceWriteIOps or ()),
     )
+
+
+def _throttles(limits: Iterable[tuple[str, int]]) -> tuple[Throttle, ...]:
+    found = []
+    for path, rate in limits:
+        try:
+            number = os.stat(path).st_rdev
+        except OSError as error:
+            raise InvalidParameter(f"no such device: {path}: {_reason(error)}") from error
+        found.append(Throttle(os.major(number), os.minor(number), rate))
+    return tuple(found)
 
 
 def _make_bind_sources(container: Container) -> None:
@@ -78,23 +94,25 @@ def _make_bind_sources(container: Container) -> None:
             try:
                 os.makedirs(point.source, 0o755)
             except OSError as error:
-                raise Internal(f"error while creating mount source path '{point.source}': mkdir {error.filename}: {error.strerror}") from error
+                raise Internal(
+                    f"error while creating mount source path '{point.source}': mkdir {error.filename}: {error.strerror}"
+                ) from error
 
 
 def _namespaces(engine: Engine, host: HostConfig) -> Namespaces:
     network = host.NetworkMode or "bridge"
     return Namespaces(
-        pid=_namespace(engine, host.PidMode or "", "pid"),
+        pid=_namespace(engine, host.PidMode, "pid"),
         net="host" if network == "host" else _namespace(engine, network, "net"),
         uts="host" if host.UTSMode == "host" else _uts(engine, host),
-        ipc=_namespace(engine, host.IpcMode or "", "ipc"),
+        ipc=_namespace(engine, host.IpcMode, "ipc"),
         cgroup="host" if host.CgroupnsMode == "host" else "new",
     )
 
 
 def _uts(engine: Engine, host: HostConfig) -> str:
     # A container that borrows a network shows the name by which that network knows it.
-    return _namespace(engine, host.NetworkMode or "", "uts")
+    return _namespace(engine, host.NetworkMode, "uts")
 
 
 def _namespace(engine: Engine, mode: str, kind: str) -> str:
@@ -106,7 +124,7 @@ def _namespace(engine: Engine, mode: str, kind: str) -> str:
 
 
 def _peer(engine: Engine, mode: str, kind: str = "net") -> Container:
-    """The running container whose namespace is borrowed. Raises NotFound; Conflict, or Internal for a pid namespace, as dockerd."""
+    """The running container whose namespace is borrowed. Raises NotFound; Conflict, or Internal for pid, as dockerd."""
     peer = engine.containers.find(mode.partition(":")[2])
     if peer.state.status in ("running", "paused"):
         return peer
@@ -119,7 +137,7 @@ def _peer(engine: Engine, mode: str, kind: str = "net") -> Container:
 
 def _hostname(engine: Engine, container: Container) -> str:
     record = container.record
-    mode = record.host_config.NetworkMode or ""
+    mode = record.host_config.NetworkMode
     if record.config.Hostname:
         return record.config.Hostname
     return _peer(engine, mode).record.config.Hostname or "" if mode.startswith("container:") else os.uname().nodename
@@ -134,7 +152,9 @@ def _shm(engine: Engine, container: Container, undo: AsyncExitStack) -> str:
         peer = _peer(engine, mode, "ipc")
         path = engine.tree.container(peer.id) / "shm"
         if peer.record.host_config.IpcMode != "shareable" or not path.is_mount():
-            raise Conflict(f"cannot join IPC of container {peer.id}: non-shareable IPC (hint: use IpcMode:shareable for the donor container)")
+            raise Conflict(
+                f"cannot join IPC of container {peer.id}: non-shareable IPC (hint: use IpcMode:shareable for the donor container)"
+            )
         return str(path)
     if mode != "shareable":
         return ""
@@ -153,9 +173,9 @@ def _seccomp(engine: Engine, host: HostConfig, caps: tuple[str, ...]) -> str:
 
 def _log(engine: Engine, container: Container) -> Log:
     config = container.record.host_config.LogConfig
-    if config and config.Type == "none":
+    if config.Type == "none":
         return Log(driver="none")
-    options = {**engine.config.log_opts, **((config.Config if config else None) or {})}
+    options = {**engine.config.log_opts, **(config.Config or {})}
     size = size_bytes(options.get("max-size", "-1"))
     return Log("json-file", str(engine.tree.log(container.id)), size, int(options.get("max-file", "1")))
 
@@ -163,23 +183,16 @@ def _log(engine: Engine, container: Container) -> Log:
 def _devices(host: HostConfig) -> tuple[tuple[Device, ...], tuple[DeviceRule, ...]]:
     """The nodes to make beside the default ones, and the cgroup's rules."""
     if host.Privileged:
-        return tuple(_host_devices()), (DeviceRule(True, "a"),)
+        return tuple(_host_devices()), ALLOW_ALL
     nodes: list[Device] = []
-    rules = list(DEFAULT_RULES)
+    rules = list(DEFAULT)
     for mapping in host.Devices or ():
         found = list(_mapped(mapping))
         nodes += found
         access = mapping.CgroupPermissions or "rwm"
         rules += [DeviceRule(True, node.kind, node.major, node.minor, access) for node in found]
-    for rule in host.DeviceCgroupRules or ():
-        kind, numbers, access = rule.split(" ")
-        major, _, minor = numbers.partition(":")
-        rules.append(DeviceRule(True, kind, _number(major), _number(minor), access))
+    rules += [parse_rule(text) for text in host.DeviceCgroupRules or ()]
     return tuple(nodes), tuple(rules)
-
-
-def _number(text: str) -> int:
-    return -1 if text == "*" else int(text)
 
 
 def _mapped(mapping: DeviceMapping) -> Iterable[Device]:
@@ -191,7 +204,9 @@ def _mapped(mapping: DeviceMapping) -> Iterable[Device]:
             return
         entries = sorted(path for path in Path(real).rglob("*") if not path.is_dir())
     except OSError as error:
-        raise InvalidParameter(f'error gathering device information while adding custom device "{source}": {_reason(error)}') from error
+        raise InvalidParameter(
+            f'error gathering device information while adding custom device "{source}": {_reason(error)}'
+        ) from error
     for path in entries:
         yield _device(str(path), f"{target}/{path.relative_to(real)}")
 

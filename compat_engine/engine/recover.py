@@ -53,8 +53,7 @@ async def _adopt(engine: Engine, container: Container, pid: int) -> None:
 
 def _returns(container: Container) -> bool:
     policy = container.record.host_config.RestartPolicy
-    name = (policy.Name if policy else "") or "no"
-    return name == "always" or (name == "unless-stopped" and not container.state.stopped_by_user)
+    return policy.Name == "always" or (policy.Name == "unless-stopped" and not container.state.stopped_by_user)
 
 
 async def _sweep(engine: Engine) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+from contextlib import suppress
 from typing import Protocol
 
 from compat_engine.engine.detachkeys import DetachKeys
@@ -63,10 +64,8 @@ async def _input(duplex: Duplex, end: socket.socket, keys: DetachKeys | None, st
         if detached:
             return True
     if stdin:
-        try:
+        with suppress(OSError):  # the shim closed first: its EOF has come, or will
             end.shutdown(socket.SHUT_WR)
-        except OSError:
-            pass  # the shim closed first: its EOF has come, or will
     return False
 
 

@@ -8,11 +8,14 @@ from pathlib import Path
 from compat_engine.engine.security import parse_security
 from compat_engine.errors import InvalidParameter, NotImplementedHere
 from compat_engine.runtime.capabilities import resolve
+from compat_engine.runtime.cgroups.devices import parse_rule
 from compat_engine.wire.container import Config, HostConfig
 
 MINIMUM_MEMORY = 6 << 20
 _HOSTNAME = 64
 _SYSCTL = re.compile(r"net\..+|kernel\.(msgmax|msgmnb|msgmni|sem|shmall|shmmax|shmmni|shm_rmid_forced)|fs\.mqueue\..+")
+_SIGNAL = re.compile(r"([A-Z0-9]+?)(?:([+-])(\d{1,2}))?")
+_PORT = re.compile(r"\d+(-\d+)?(/(tcp|udp|sctp))?", re.IGNORECASE)
 _LOG_OPTS = frozenset(("max-size", "max-file", "labels", "labels-regex", "env", "env-regex", "tag", "mode", "max-buffer-size"))
 _SIZE = re.compile(r"(\d+)\s*([kmgtKMGT]?)[iI]?[bB]?")
 
@@ -20,7 +23,7 @@ _SIZE = re.compile(r"(\d+)\s*([kmgtKMGT]?)[iI]?[bB]?")
 def validate(config: Config, host: HostConfig) -> list[str]:
     """Warnings for the client; raises InvalidParameter, or NotImplementedHere for what this engine does not have."""
     warnings: list[str] = []
-    for check in (_identity, _restart, _modes, _memory, _cpu, _other_resources, _logging, _absent):
+    for check in (_identity, _restart, _modes, _ports, _memory, _cpu, _other_resources, _logging, _absent):
         warnings += check(config, host) or ()
     parse_security(host.SecurityOpt or ())
     resolve(host.CapAdd or (), host.CapDrop or (), bool(host.Privileged))
@@ -32,15 +35,16 @@ def signal_number(word: str) -> int:
     name = word.upper().removeprefix("SIG")
     if name.isdecimal() and 0 < int(name) <= 64:
         return int(name)
-    base, sign, offset = re.fullmatch(r"([A-Z0-9]+?)(?:([+-])(\d+))?", name).groups() if re.fullmatch(r"[A-Z0-9+-]+", name) else ("", "", "")
-    number = getattr(signal, f"SIG{base}", None) if base else None
+    found = _SIGNAL.fullmatch(name)
+    base, sign, offset = found.groups() if found else ("", "", "")
+    number = getattr(signal, f"SIG{base}", None)
     if not isinstance(number, signal.Signals) or (sign and not base.startswith("RT")):
         raise InvalidParameter(f"invalid signal: {word}")
-    return int(number) + (int(offset) if sign == "+" else -int(offset) if sign == "-" else 0)
+    return int(number) + int(f"{sign or ''}{offset or 0}")
 
 
 def size_bytes(text: str) -> int:
-    """"10m" -> bytes, 1024-based; -1 stays -1. Raises InvalidParameter."""
+    """ "10m" -> bytes, 1024-based; -1 stays -1. Raises InvalidParameter."""
     if text.strip() == "-1":
         return -1
     match = _SIZE.fullmatch(text.strip())
@@ -59,7 +63,7 @@ def _identity(config: Config, host: HostConfig) -> None:
             raise InvalidParameter("invalid environment variable: " + word)
     if config.WorkingDir and "\0" in config.WorkingDir:
         raise InvalidParameter("invalid working directory")
-    if config.Hostname and (host.UTSMode or "") == "host":
+    if config.Hostname and host.UTSMode == "host":
         raise InvalidParameter("conflicting options: hostname and the UTS mode")
     for entry in host.ExtraHosts or ():
         name, _, address = entry.partition(":") if "=" not in entry else entry.partition("=")
@@ -68,11 +72,11 @@ def _identity(config: Config, host: HostConfig) -> None:
 
 
 def _restart(config: Config, host: HostConfig) -> None:
-    policy = host.RestartPolicy
-    name = (policy.Name if policy else "") or ""
-    retries = (policy.MaximumRetryCount if policy else 0) or 0
+    name, retries = host.RestartPolicy.Name, host.RestartPolicy.MaximumRetryCount
     if name not in ("", "no", "always", "on-failure", "unless-stopped"):
-        raise InvalidParameter(f"invalid restart policy: unknown policy '{name}'; use one of 'no', 'always', 'on-failure', or 'unless-stopped'")
+        raise InvalidParameter(
+            f"invalid restart policy: unknown policy '{name}'; use one of 'no', 'always', 'on-failure', or 'unless-stopped'"
+        )
     if retries < 0:
         raise InvalidParameter("invalid restart policy: maximum retry count cannot be negative")
     if retries and name != "on-failure":
@@ -83,21 +87,23 @@ def _restart(config: Config, host: HostConfig) -> None:
 
 def _modes(config: Config, host: HostConfig) -> list[str]:
     for kind, mode, fixed in (
-        ("IPC", host.IpcMode or "", ("", "private", "shareable", "host", "none")),
-        ("PID", host.PidMode or "", ("", "host")),
-        ("UTS", host.UTSMode or "", ("", "host")),
-        ("user namespace", host.UsernsMode or "", ("", "host")),
-        ("cgroup namespace", host.CgroupnsMode or "", ("", "private", "host")),
+        ("IPC", host.IpcMode, ("", "private", "shareable", "host", "none")),
+        ("PID", host.PidMode, ("", "host")),
+        ("UTS", host.UTSMode, ("", "host")),
+        ("user namespace", host.UsernsMode, ("", "host")),
+        ("cgroup namespace", host.CgroupnsMode, ("", "private", "host")),
     ):
         shared = kind in ("IPC", "PID") and mode.startswith("container:") and mode != "container:"
         if mode not in fixed and not shared:
             raise InvalidParameter(f"invalid {kind} mode: {mode}")
-    network = host.NetworkMode or ""
+    network = host.NetworkMode
     if network.startswith("container:"):
         if config.Hostname:
             raise InvalidParameter("conflicting options: hostname and the network mode")
         if host.Links:
-            raise InvalidParameter("conflicting options: container type network can't be used with links. This would result in undefined behavior")
+            raise InvalidParameter(
+                "conflicting options: container type network can't be used with links. This would result in undefined behavior"
+            )
         if host.Dns:
             raise InvalidParameter("conflicting options: dns and the network mode")
         if host.ExtraHosts:
@@ -111,8 +117,22 @@ def _modes(config: Config, host: HostConfig) -> list[str]:
     return []
 
 
+def _ports(config: Config, host: HostConfig) -> None:
+    for port, bindings in (host.PortBindings or {}).items():
+        if not _PORT.fullmatch(port) or not 0 <= int(re.split("[-/]", port)[0]) < 1 << 16:
+            raise InvalidParameter(f'invalid port specification: "{port}"')
+        for binding in bindings or ():
+            first, _, last = binding.HostPort.partition("-")
+            if binding.HostPort and not (_is_port(first) and (not last or _is_port(last))):
+                raise InvalidParameter(f'invalid port specification: "{binding.HostPort}"')
+
+
+def _is_port(text: str) -> bool:
+    return text.isdecimal() and int(text) < 1 << 16
+
+
 def _memory(config: Config, host: HostConfig) -> None:
-    memory, swap, reservation = host.Memory or 0, host.MemorySwap or 0, host.MemoryReservation or 0
+    memory, swap, reservation = host.Memory, host.MemorySwap, host.MemoryReservation
     if 0 < memory < MINIMUM_MEMORY or memory < 0:
         raise InvalidParameter("Minimum memory limit allowed is 6MB")
     if memory and 0 < swap < memory:
@@ -132,7 +152,9 @@ def _cpu(config: Config, host: HostConfig) -> None:
     cpus = os.cpu_count() or 1
     if host.NanoCpus:
         if host.CpuQuota or host.CpuPeriod:
-            raise InvalidParameter(f"Conflicting options: Nano CPUs and CPU {'Period' if host.CpuPeriod else 'Quota'} cannot both be set.")
+            raise InvalidParameter(
+                f"Conflicting options: Nano CPUs and CPU {'Period' if host.CpuPeriod else 'Quota'} cannot both be set."
+            )
         if not 0 < host.NanoCpus <= cpus * 10**9:
             raise InvalidParameter(f"Range of CPUs is from 0.01 to {cpus}.00, as there are only {cpus} CPUs available")
     if host.CpuPeriod and not 1000 <= host.CpuPeriod <= 1_000_000:
@@ -141,8 +163,8 @@ def _cpu(config: Config, host: HostConfig) -> None:
         raise InvalidParameter("CPU cfs quota can not be less than 1ms (i.e. 1000)")
     if host.CpuShares and host.CpuShares < 0:
         raise InvalidParameter(f"invalid CPU shares ({host.CpuShares}): value must be a positive integer")
-    _available("CPUs", host.CpusetCpus or "", "cpu")
-    _available("memory nodes", host.CpusetMems or "", "node")
+    _available("CPUs", host.CpusetCpus, "cpu")
+    _available("memory nodes", host.CpusetMems, "node")
 
 
 def _available(what: str, asked: str, kind: str) -> None:
@@ -159,7 +181,7 @@ def _available(what: str, asked: str, kind: str) -> None:
 
 
 def cpu_set(text: str) -> set[int]:
-    """"0-2,4" -> {0, 1, 2, 4}. Raises ValueError."""
+    """ "0-2,4" -> {0, 1, 2, 4}. Raises ValueError."""
     found: set[int] = set()
     for part in text.split(","):
         first, dash, last = part.partition("-")
@@ -173,7 +195,7 @@ def cpu_set(text: str) -> set[int]:
 def _other_resources(config: Config, host: HostConfig) -> None:
     if host.OomScoreAdj and not -1000 <= host.OomScoreAdj <= 1000:
         raise InvalidParameter(f"Invalid value {host.OomScoreAdj}, range for oom score adj is [-1000, 1000]")
-    if (host.ShmSize or 0) < 0:
+    if host.ShmSize < 0:
         raise InvalidParameter("SHM size can not be less than 0")
     if host.BlkioWeight and not 10 <= host.BlkioWeight <= 1000:
         raise InvalidParameter("Range of blkio weight is from 10 to 1000")
@@ -183,19 +205,17 @@ def _other_resources(config: Config, host: HostConfig) -> None:
         if name.startswith("net.") and host.NetworkMode == "host":
             raise InvalidParameter(f"sysctl '{name}' not allowed in host network namespace")
     for limit in host.Ulimits or ():
-        if (limit.Hard or 0) >= 0 and (limit.Soft or 0) > (limit.Hard or 0):
+        if 0 <= limit.Hard < limit.Soft:
             raise InvalidParameter(f"ulimit soft limit must be less than or equal to hard limit: {limit.Soft} > {limit.Hard}")
     for rule in host.DeviceCgroupRules or ():
-        if not re.fullmatch(r"[acb] (\d+|\*):(\d+|\*) [rwm]{1,3}", rule):
-            raise InvalidParameter(f"invalid device cgroup rule format: '{rule}'")
+        parse_rule(rule)
 
 
 def _logging(config: Config, host: HostConfig) -> None:
-    log = host.LogConfig
-    driver = (log.Type if log else "") or "json-file"
+    driver = host.LogConfig.Type or "json-file"
     if driver not in ("json-file", "none"):
         raise InvalidParameter(f'error looking up logging plugin {driver}: plugin "{driver}" not found')
-    for name, value in ((log.Config if log else None) or {}).items():
+    for name, value in (host.LogConfig.Config or {}).items():
         if driver == "json-file" and name not in _LOG_OPTS:
             raise InvalidParameter(f"unknown log opt '{name}' for json-file log driver")
         if name == "max-size":

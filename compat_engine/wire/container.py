@@ -265,7 +265,7 @@ class CreateRequest(Config):
     NetworkingConfig: OmitNone[Networking | None] = None
 
     @property
-    def Config(self) -> _Config:
+    def config(self) -> _Config:
         """The Config part alone."""
         return _Config.model_construct(**{name: getattr(self, name) for name in _Config.model_fields})
 

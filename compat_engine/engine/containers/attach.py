@@ -48,7 +48,7 @@ class Session:
             if await pump(duplex, self.end, self.keys if self.tty else None, stdin):
                 self.engine.events.publish("container", "detach", self.container.id, attributes(self.container.record))
         finally:
-            if self.end:
+            if self.end is not None:
                 self.end.close()
 
     async def _replay(self, duplex: Duplex) -> None:

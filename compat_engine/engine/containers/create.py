@@ -21,7 +21,7 @@ from compat_engine.wire.network import EndpointSettings
 
 async def create(engine: Engine, request: CreateRequest, name: str, platform: str) -> tuple[str, list[str]]:
     """The new container's id and warnings. Raises InvalidParameter, Conflict (name), NotFound (image, containers referred to)."""
-    asked, host = request.Config, _host_config(engine, request.HostConfig)
+    asked, host = request.config, _host_config(engine, request.HostConfig)
     bare = check_name(name) if name else ""
     warnings = validate(asked, host)
     engine.cgroups.warm_up()
@@ -63,24 +63,17 @@ def attributes(record: ContainerRecord) -> dict[str, str]:
     return {**(record.config.Labels or {}), "image": record.config.Image or "", "name": record.name}
 
 
-def _host_config(engine: Engine, host: HostConfig | None) -> HostConfig:
+def _host_config(engine: Engine, host: HostConfig) -> HostConfig:
     """Docker fills these in at create and shows them in inspect."""
-    host = host or HostConfig()
     cgroupns = host.CgroupnsMode or ("private" if engine.cgroups.version == 2 else "host")
-    log = host.LogConfig
-    driver = (log.Type if log else "") or engine.config.log_driver
-    options = (log.Config if log else None) or {}
     changes: dict[str, Any] = {
-        "NetworkMode": "bridge" if host.NetworkMode in (None, "", "default") else host.NetworkMode,
+        "NetworkMode": "bridge" if host.NetworkMode in ("", "default") else host.NetworkMode,
         "IpcMode": host.IpcMode or "private",
-        "CgroupnsMode": "host" if host.Privileged and not host.CgroupnsMode and engine.cgroups.version == 1 else cgroupns,
+        "CgroupnsMode": cgroupns,
         "ShmSize": host.ShmSize or engine.config.default_shm_size,
-        "LogConfig": {"Type": driver, "Config": dict(options)},
+        "LogConfig": {"Type": host.LogConfig.Type or engine.config.log_driver, "Config": host.LogConfig.Config or {}},
         "Runtime": host.Runtime or "runc",
-        "RestartPolicy": {
-            "Name": (host.RestartPolicy.Name if host.RestartPolicy else "") or "no",
-            "MaximumRetryCount": (host.RestartPolicy.MaximumRetryCount if host.RestartPolicy else 0) or 0,
-        },
+        "RestartPolicy": {**host.RestartPolicy.dump(), "Name": host.RestartPolicy.Name or "no"},
     }
     if host.Privileged:
         changes |= {"MaskedPaths": None, "ReadonlyPaths": None, "SecurityOpt": _privileged_security(host)}
@@ -119,11 +112,19 @@ def _endpoints(request: CreateRequest, host: HostConfig) -> dict[str, EndpointSe
     asked = dict((request.NetworkingConfig.EndpointsConfig if request.NetworkingConfig else None) or {})
     if "default" in asked and mode == "bridge":
         asked["bridge"] = asked.pop("default")
-    return {mode: asked.pop(mode, None) or EndpointSettings(), **{name: item or EndpointSettings() for name, item in asked.items()}}
+    return {
+        mode: asked.pop(mode, None) or EndpointSettings(),
+        **{name: item or EndpointSettings() for name, item in asked.items()},
+    }
 
 
 async def _make_volumes(
-    engine: Engine, id: str, image: Image, points: tuple[MountPoint, ...], requests: tuple[VolumeRequest, ...], undo: AsyncExitStack
+    engine: Engine,
+    id: str,
+    image: Image,
+    points: tuple[MountPoint, ...],
+    requests: tuple[VolumeRequest, ...],
+    undo: AsyncExitStack,
 ) -> tuple[MountPoint, ...]:
     """Create what is missing; the points with their sources, and the image's content in volumes that are still empty."""
     made: dict[str, str] = {}

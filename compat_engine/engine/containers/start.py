@@ -64,7 +64,9 @@ async def launch(engine: Engine, container: Container, restarts: int) -> None:
 async def _failed(engine: Engine, container: Container, error: Exception) -> EngineError:
     failure = _as_engine_error(error)
     code = exit_code(str(failure))
-    state = container.state.to("created" if container.state.status == "created" else "exited", pid=0, exit_code=code, error=str(failure))
+    state = container.state.to(
+        "created" if container.state.status == "created" else "exited", pid=0, exit_code=code, error=str(failure)
+    )
     if state.status == "exited":
         state = state.to("exited", finished_at=rfc3339nano())
     await engine.containers.update(container, state=state)
@@ -83,7 +85,9 @@ def _as_engine_error(error: Exception) -> EngineError:
 
 def start_error(error: StartFailed, prefix: str = PREFIX) -> EngineError:
     """Docker's words for what init reported; the CLI reads its exit code 126 or 127 out of them."""
-    text = error.text if error.step in ("user", "cwd-mkdir") else f"{prefix}unable to start container process: {error.text}: unknown"
+    text = (
+        error.text if error.step in ("user", "cwd-mkdir") else f"{prefix}unable to start container process: {error.text}: unknown"
+    )
     if error.step == "exec" and exit_code(text) == 126 and not text.endswith("permission denied"):
         text += ": permission denied"
     return InvalidParameter(text) if exit_code(text) in (126, 127) or error.step in ("user", "cwd-mkdir") else Internal(text)

@@ -15,7 +15,7 @@ KILL_PATIENCE = 10  # seconds a SIGKILL may take before the container counts as 
 
 
 async def stop(engine: Engine, word: str, timeout: int | None, signal: str) -> None:
-    """Returns when the process has ended. timeout in seconds, negative for ever, None for the container's own. Raises NotModified."""
+    """Returns once the process has ended. timeout: seconds, negative for ever, None the container's own. Raises NotModified."""
     container = engine.containers.find(word)
     number = signal_number(signal) if signal else None
     if not container.state.running:
@@ -44,7 +44,7 @@ async def end(engine: Engine, container: Container, timeout: int | None, signal:
     await resume_if_paused(engine, container)
     try:
         await asyncio.wait_for(asyncio.shield(exited), None if timeout < 0 else timeout)
-    except asyncio.TimeoutError:
+    except TimeoutError:
         await kill_and_wait(engine, container, exited)
 
 
@@ -54,9 +54,11 @@ async def kill_and_wait(engine: Engine, container: Container, exited: asyncio.Fu
     await resume_if_paused(engine, container)
     try:
         await asyncio.wait_for(asyncio.shield(exited), KILL_PATIENCE)
-    except asyncio.TimeoutError:
+    except TimeoutError:
         if container.state.running:
-            raise Internal(f"cannot kill container: {container.id}: tried to kill container, but did not receive an exit event") from None
+            raise Internal(
+                f"cannot kill container: {container.id}: tried to kill container, but did not receive an exit event"
+            ) from None
 
 
 async def send(engine: Engine, container: Container, number: int) -> None:
@@ -80,6 +82,8 @@ async def cancel_restart(engine: Engine, container: Container) -> bool:
         return False
     container.restart.cancel()
     container.restart = None
-    await engine.containers.update(container, state=container.state.to("exited", finished_at=container.state.finished_at or rfc3339nano()))
+    await engine.containers.update(
+        container, state=container.state.to("exited", finished_at=container.state.finished_at or rfc3339nano())
+    )
     container.announce_exit()
     return True
