@@ -100,7 +100,7 @@ async def _build(config: Config, tree: Tree, stack: AsyncExitStack) -> Engine:
         volumes=volumes,
         events=events,
         containers=containers,
-        execs=Execs(),
+        execs=Execs(events),
     )
 
 

@@ -6,9 +6,10 @@ from collections.abc import Iterable
 from contextlib import AsyncExitStack
 from pathlib import Path
 
-from compat_engine.engine.compile import Inputs
+from compat_engine.engine.compile import Inputs, environment, rlimits
 from compat_engine.engine.endpoints import network_files
 from compat_engine.engine.parts import Engine
+from compat_engine.engine.records import ContainerRecord
 from compat_engine.engine.registry import Container
 from compat_engine.engine.security import parse_security
 from compat_engine.engine.validate import size_bytes
@@ -18,8 +19,9 @@ from compat_engine.runtime.capabilities import resolve
 from compat_engine.runtime.cgroups.devices import ALLOW_ALL, DEFAULT, DeviceRule, parse_rule
 from compat_engine.runtime.cgroups.resources import Resources, Throttle
 from compat_engine.runtime.shm import mount_shm, unmount_shm
-from compat_engine.shim.spec import Device, Log, Namespaces
+from compat_engine.shim.spec import Device, Log, Namespaces, Process, User
 from compat_engine.wire.container import DeviceMapping, HostConfig
+from compat_engine.wire.exec import ExecCreate
 
 
 async def prepare(engine: Engine, container: Container, endpoints: dict[str, Endpoint], undo: AsyncExitStack) -> Inputs:
@@ -32,6 +34,7 @@ async def prepare(engine: Engine, container: Container, endpoints: dict[str, End
             undo.push_async_callback(engine.volumes.unmount, point.name, container.id)
     caps = resolve(host.CapAdd or (), host.CapDrop or (), bool(host.Privileged))
     devices, rules = _devices(host)
+    hostname = _hostname(engine, container)
     return Inputs(
         rootfs=engine.images.snapshots.overlay(container.id),
         namespaces=_namespaces(engine, host),
@@ -39,10 +42,10 @@ async def prepare(engine: Engine, container: Container, endpoints: dict[str, End
         caps=caps,
         seccomp=_seccomp(engine, host, caps),
         devices=devices,
-        files=network_files(engine, container, endpoints),
+        files=network_files(engine, container, endpoints, hostname),
         log=_log(engine, container),
         shm=_shm(engine, container, undo),
-        hostname=_hostname(engine, container),
+        hostname=hostname,
         shm_size=host.ShmSize or engine.config.default_shm_size,
         wait_for_go=True,
     )
@@ -234,3 +237,27 @@ def _host_devices() -> Iterable[Device]:
             mode = os.lstat(path).st_mode
             if path not in own and (stat.S_ISCHR(mode) or stat.S_ISBLK(mode)):
                 yield _device(path, path)
+
+
+def exec_process(engine: Engine, record: ContainerRecord, request: ExecCreate) -> Process:
+    """A further process of a running container: its confinement, which `--privileged` lifts for this process alone."""
+    host = record.host_config
+    privileged = request.Privileged or host.Privileged
+    caps = resolve(host.CapAdd or (), host.CapDrop or (), privileged)
+    config = record.config.model_copy(update={"Env": [*(record.config.Env or ()), *(request.Env or ())]})
+    hostname = record.config.Hostname or os.uname().nodename
+    return Process(
+        args=tuple(request.Cmd or ()),
+        env=environment(config, hostname, request.Tty),
+        cwd=request.WorkingDir or record.config.WorkingDir or "/",
+        user=User(request.User or record.config.User, tuple(host.GroupAdd or ())),
+        tty=request.Tty,
+        open_stdin=request.AttachStdin,
+        stdin_once=True,
+        caps_bounding=caps,
+        caps_effective=caps,
+        no_new_privileges=parse_security(host.SecurityOpt or ()).no_new_privileges,
+        seccomp="" if privileged else _seccomp(engine, host, caps),
+        rlimits=rlimits(host),
+        oom_score_adj=host.OomScoreAdj or None,
+    )

@@ -7,7 +7,7 @@ import shutil
 from compat_engine.engine.clock import rfc3339nano
 from compat_engine.engine.containers.remove import discard
 from compat_engine.engine.containers.start import launch
-from compat_engine.engine.monitor import Monitor, release
+from compat_engine.engine.monitor import Monitor
 from compat_engine.engine.parts import Engine
 from compat_engine.engine.registry import Container
 from compat_engine.errors import EngineError
@@ -29,8 +29,7 @@ async def recover(engine: Engine, monitor: Monitor) -> None:
             await monitor.record(container, ended[id])
         elif container.state.pid or container.state.running:
             await monitor.record(container, Exit(id, LOST, False, rfc3339nano()))
-        else:
-            await release(engine, container)  # a start that was under way: its addresses and mounts
+    await engine.networks.keep(adopted.live)  # a start that was under way has reserved addresses
     await _sweep(engine)
 
 

@@ -5,7 +5,7 @@ import logging
 import shutil
 
 from compat_engine.engine.containers.create import attributes
-from compat_engine.engine.containers.stop import cancel_restart, kill_and_wait
+from compat_engine.engine.containers.stop import kill_and_wait, leave_alone
 from compat_engine.engine.parts import Engine
 from compat_engine.engine.registry import Container
 from compat_engine.errors import Conflict, EngineError, InvalidParameter
@@ -34,23 +34,14 @@ def _obstacle(status: str) -> str:
 
 
 async def _remove(engine: Engine, container: Container, force: bool, volumes: bool) -> None:
-    if force and container.state.running:
-        await _kill(engine, container)
+    if force and (exited := await leave_alone(engine, container)):
+        await kill_and_wait(engine, container, exited)
     async with container.lock:
         if engine.containers.get(container.id) is not container:
             return  # --rm was faster
         if container.state.running:
             raise Conflict(f'cannot remove container "/{container.name}": {_obstacle(container.state.status)}')
         await discard(engine, container, volumes)
-
-
-async def _kill(engine: Engine, container: Container) -> None:
-    async with container.lock:
-        await engine.containers.update(container, state=container.state.to(container.state.status, stopped_by_user=True))
-        if await cancel_restart(engine, container) or not container.state.running:
-            return
-        exited = container.exited()
-    await kill_and_wait(engine, container, exited)
 
 
 async def discard(engine: Engine, container: Container, volumes: bool) -> None:

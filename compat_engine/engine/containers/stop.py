@@ -3,7 +3,6 @@
 import asyncio
 import signal as signals
 
-from compat_engine.engine.clock import rfc3339nano
 from compat_engine.engine.containers.create import attributes
 from compat_engine.engine.parts import Engine
 from compat_engine.engine.registry import Container, Ended
@@ -25,27 +24,39 @@ async def stop(engine: Engine, word: str, timeout: int | None, signal: str) -> N
 
 
 async def end(engine: Engine, container: Container, timeout: int | None, signal: int | None = None, by_user: bool = True) -> None:
-    """Stop without asking back or announcing it; also for restart and shutdown (by_user false: restart policies still count).
-
-    The lock is held only to note that the user wants it stopped: a kill must get through while this waits.
-    """
-    async with container.lock:
-        await engine.containers.update(container, state=container.state.to(container.state.status, stopped_by_user=by_user))
-        if await cancel_restart(engine, container):
-            return
-    if not container.state.running:
+    """Stop without asking back or announcing it; also for restart and shutdown (by_user false: restart policies still count)."""
+    exited = await leave_alone(engine, container, by_user)
+    if not exited:
         return
-    exited = container.exited()
     config = container.record.config
     if timeout is None:
         timeout = DEFAULT_TIMEOUT if config.StopTimeout is None else config.StopTimeout
-    number = signal or signal_number(config.StopSignal or "SIGTERM")
-    await send(engine, container, number)
+    await send(engine, container, signal or signal_number(config.StopSignal or "SIGTERM"))
     await resume_if_paused(engine, container)
     try:
         await asyncio.wait_for(asyncio.shield(exited), None if timeout < 0 else timeout)
     except TimeoutError:
         await kill_and_wait(engine, container, exited)
+
+
+async def leave_alone(engine: Engine, container: Container, by_user: bool = True) -> asyncio.Future[Ended] | None:
+    """Tell the restart policy to keep away: the exit to come, or None when there is no process (any more).
+
+    The lock is held only for that: a kill must get through while a stop waits.
+    """
+    async with container.lock:
+        state = container.state
+        if not state.running:
+            return None
+        if by_user and not state.stopped_by_user:
+            await engine.containers.update(container, state=state.to(state.status, stopped_by_user=True))
+        if container.restart and state.status == "restarting":
+            container.restart.cancel()
+            container.restart = None
+            await engine.containers.update(container, state=container.state.to("exited"))
+            container.announce_exit()
+            return None
+        return container.exited()
 
 
 async def kill_and_wait(engine: Engine, container: Container, exited: asyncio.Future[Ended]) -> None:
@@ -55,10 +66,8 @@ async def kill_and_wait(engine: Engine, container: Container, exited: asyncio.Fu
     try:
         await asyncio.wait_for(asyncio.shield(exited), KILL_PATIENCE)
     except TimeoutError:
-        if container.state.running:
-            raise Internal(
-                f"cannot kill container: {container.id}: tried to kill container, but did not receive an exit event"
-            ) from None
+        text = f"cannot kill container: {container.id}: tried to kill container, but did not receive an exit event"
+        raise Internal(text) from None
 
 
 async def send(engine: Engine, container: Container, number: int) -> None:
@@ -74,16 +83,3 @@ async def resume_if_paused(engine: Engine, container: Container) -> None:
     """A frozen process takes no signal, not even SIGKILL on cgroup v1."""
     if container.state.status == "paused":
         await engine.runtime.resume(container.id)
-
-
-async def cancel_restart(engine: Engine, container: Container) -> bool:
-    """Lock held. True when the container was only waiting for its next try, and now is exited."""
-    if not container.restart or container.state.status != "restarting":
-        return False
-    container.restart.cancel()
-    container.restart = None
-    await engine.containers.update(
-        container, state=container.state.to("exited", finished_at=container.state.finished_at or rfc3339nano())
-    )
-    container.announce_exit()
-    return True

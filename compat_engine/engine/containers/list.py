@@ -1,0 +1,106 @@
+"""GET /containers/json. An entry is rendered once and kept with the container; what changes by itself is spliced in each time."""
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from compat_engine.engine.containers.inspect import mount_view
+from compat_engine.engine.containers.selection import Selection
+from compat_engine.engine.filters import Filters
+from compat_engine.engine.humantime import seconds_of, status_text
+from compat_engine.engine.networks import network_settings, ports_summary
+from compat_engine.engine.parts import Engine
+from compat_engine.engine.records import MountPoint
+from compat_engine.engine.registry import Container
+from compat_engine.engine.sizes import sizes
+from compat_engine.errors import EngineError
+
+# Placeholders in a kept entry: JSON text cannot contain these bytes.
+_STATUS, _IMAGE = "\x01", "\x02"
+
+
+@dataclass(frozen=True, slots=True)
+class ListOptions:
+    """all: also what does not run; a limit above 0 (the newest so many) and a status filter imply it."""
+
+    all: bool = False
+    limit: int = 0
+    size: bool = False
+    filters: Filters = field(default_factory=dict)
+
+
+async def list(engine: Engine, options: ListOptions) -> bytes:
+    """The JSON array, newest container first. Raises InvalidParameter and NotFound for filters."""
+    found = select(engine, options)
+    now = time.time()
+    images: dict[tuple[str, str], bytes] = {}
+    entries = [_entry(engine, container, now, images) for container in found]
+    if options.size:
+        for index, container in enumerate(found):
+            entry = {**json.loads(entries[index]), **(await sizes(engine, container.record))}
+            entries[index] = json.dumps(entry, ensure_ascii=False, separators=(",", ":")).encode()
+    return b"[" + b",".join(entries) + b"]"
+
+
+def select(engine: Engine, options: ListOptions) -> Sequence[Container]:
+    """The containers asked for, newest first."""
+    selection = Selection(engine, options.filters)
+    everything = options.all or options.limit > 0 or bool(options.filters.get("status"))
+    ordered = sorted(engine.containers.all(), key=lambda item: item.record.created, reverse=True)
+    found = [item for item in selection.between(ordered) if (everything or item.state.running) and selection.accepts(item)]
+    return found[: options.limit] if options.limit > 0 else found
+
+
+def _entry(engine: Engine, container: Container, now: float, images: dict[tuple[str, str], bytes]) -> bytes:
+    if not container.view:
+        container.view = json.dumps(_document(engine, container), ensure_ascii=False, separators=(",", ":")).encode()
+    record = container.record
+    key = (record.config.Image, record.image)
+    if key not in images:
+        images[key] = json.dumps(_image_name(engine, *key), ensure_ascii=False)[1:-1].encode()
+    status = status_text(container.state, "", now).encode()
+    return container.view.replace(b"\\u0001", status, 1).replace(b"\\u0002", images[key], 1)
+
+
+def _image_name(engine: Engine, name: str, id: str) -> str:
+    """The name it was created from, as long as that still means the same image."""
+    try:
+        return name if engine.images.find(name).id == id else id
+    except EngineError:
+        return id
+
+
+def _document(engine: Engine, container: Container) -> dict[str, Any]:
+    record, state = container.record, container.state
+    annotations = record.host_config.Annotations
+    return {
+        "Id": record.id,
+        "Names": [f"/{record.name}"],
+        "Image": _IMAGE,
+        "ImageID": record.image,
+        **({"ImageManifestDescriptor": record.manifest} if record.manifest else {}),
+        "Command": command_text(record.args),
+        "Created": int(seconds_of(record.created)),
+        "Ports": ports_summary(engine, container),
+        "Labels": record.config.Labels or {},
+        "State": state.status,
+        "Status": _STATUS,
+        "HostConfig": {
+            "NetworkMode": record.host_config.NetworkMode,
+            **({"Annotations": annotations} if annotations else {}),
+        },
+        "NetworkSettings": {"Networks": network_settings(engine, container)["Networks"]},
+        "Mounts": [_mount(point) for point in record.mounts],
+    }
+
+
+def command_text(args: tuple[str, ...]) -> str:
+    """The COMMAND column: words with a space in quotes, but for the first."""
+    return " ".join([*args[:1], *(f"'{word}'" if " " in word else word for word in args[1:])])
+
+
+def _mount(point: MountPoint) -> dict[str, Any]:
+    view = mount_view(point)
+    return {**view, "Source": ""} if point.type == "volume" else view

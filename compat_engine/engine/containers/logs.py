@@ -1,0 +1,34 @@
+"""GET /containers/{id}/logs."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+from compat_engine.engine.parts import Engine
+from compat_engine.errors import InvalidParameter, NotFound, NotImplementedHere
+from compat_engine.logs.query import LogQuery
+from compat_engine.logs.read import read
+
+
+@dataclass(frozen=True, slots=True)
+class Logs:
+    """frames: stdcopy frames, or bare lines when `tty`; many in each chunk."""
+
+    tty: bool
+    frames: AsyncIterator[bytes]
+
+
+async def open(engine: Engine, word: str, query: LogQuery) -> Logs:
+    """Raises NotFound, InvalidParameter when no stream is asked for, NotImplementedHere when the log driver keeps nothing."""
+    if not (query.stdout or query.stderr):
+        raise InvalidParameter("Bad parameters: you must choose at least one stream")
+    container = engine.containers.find(word)
+    if container.record.host_config.LogConfig.Type not in ("", "json-file"):
+        raise NotImplementedHere("configured logging driver does not support reading")
+    watch = -1
+    if query.follow and container.state.status in ("running", "paused"):
+        try:
+            watch = await engine.runtime.watch(container.id)
+        except NotFound:
+            pass  # it has just ended: what is there is all there will be
+    tty = container.record.config.Tty
+    return Logs(tty, read(engine.tree.log(container.id), query, tty, watch))
