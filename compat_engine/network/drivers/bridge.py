@@ -1,0 +1,85 @@
+"""Driver "bridge": one Linux bridge a network, a veth pair a container. Options are Docker's labels."""
+
+from collections.abc import Sequence
+
+from compat_engine.errors import Forbidden, InvalidParameter, NotImplementedHere
+from compat_engine.ids import short
+from compat_engine.network.model import Endpoint, Network
+from compat_engine.network.plan import DEFAULT_MTU, BridgePlan, VethPlan, stable_mac
+
+PREFIX = "com.docker.network.bridge."
+NAME, MASQUERADE, ICC = PREFIX + "name", PREFIX + "enable_ip_masquerade", PREFIX + "enable_icc"
+HOST_BINDING, DEFAULT_BRIDGE = PREFIX + "host_binding_ipv4", PREFIX + "default_bridge"
+MTU, INTERFACE_PREFIX = "com.docker.network.driver.mtu", "com.docker.network.container_iface_prefix"
+INTERFACE_NAME_BYTES = 15  # IFNAMSIZ less the NUL
+_TRUE, _FALSE = ("1", "t", "T", "TRUE", "true", "True"), ("0", "f", "F", "FALSE", "false", "False")
+
+
+class Bridge:
+    addresses = True
+
+    def validate(self, network: Network, others: Sequence[Network]) -> None:
+        for option in (MASQUERADE, ICC):
+            boolean(network, option, True)
+        mtu(network)
+        if network.enable_ipv6 or any(":" in pool.subnet for pool in network.pools):
+            raise NotImplementedHere("IPv6 networks are not available in this engine")
+        for mode in (PREFIX + "gateway_mode_ipv4", PREFIX + "gateway_mode_ipv6"):
+            if network.options.get(mode, "nat") != "nat":
+                raise NotImplementedHere(f"{mode}={network.options[mode]} is not available in this engine")
+        if len(network.pools) > 1:
+            raise Forbidden("bridge driver doesn't support multiple subnets")
+        name = bridge_name(network)
+        if len(name.encode()) > INTERFACE_NAME_BYTES or "/" in name or not name.strip():
+            raise InvalidParameter(f"invalid bridge name {name!r}: at most {INTERFACE_NAME_BYTES} bytes, without '/'")
+        for other in others:
+            if other.driver == "bridge" and bridge_name(other) == name:
+                raise Forbidden(
+                    f"cannot create network {network.id} ({name}): conflicts with network {other.id} ({name}): "
+                    "networks have same bridge name"
+                )
+
+    def bridge(self, network: Network) -> BridgePlan:
+        space = network.address_space
+        return BridgePlan(
+            name=bridge_name(network),
+            address=f"{network.gateway}/{space.prefixlen}" if network.gateway and space else "",
+            subnet=network.subnet,
+            mac=stable_mac(network.id),
+            mtu=mtu(network),
+            masquerade=boolean(network, MASQUERADE, True) and not network.internal,
+            icc=boolean(network, ICC, True),
+            internal=network.internal,
+        )
+
+    def endpoint(self, network: Network, endpoint: Endpoint) -> VethPlan:
+        return VethPlan(
+            host_name=endpoint.host_interface,
+            bridge=bridge_name(network),
+            name=endpoint.interface,
+            mac=endpoint.mac,
+            address=f"{endpoint.ip}/{endpoint.prefix_len}",
+            gateway=endpoint.gateway if endpoint.default_route else "",
+            mtu=mtu(network),
+        )
+
+
+def bridge_name(network: Network) -> str:
+    return network.options.get(NAME) or f"br-{short(network.id)}"
+
+
+def boolean(network: Network, option: str, default: bool) -> bool:
+    """As Go's strconv.ParseBool. Raises InvalidParameter."""
+    value = network.options.get(option)
+    if value is None:
+        return default
+    if value not in _TRUE + _FALSE:
+        raise InvalidParameter(f'failed to parse {option} value: {value} (strconv.ParseBool: parsing "{value}": invalid syntax)')
+    return value in _TRUE
+
+
+def mtu(network: Network) -> int:
+    value = network.options.get(MTU, str(DEFAULT_MTU))
+    if not value.removeprefix("-").isdecimal():
+        raise InvalidParameter(f'failed to parse {MTU} value: {value} (strconv.Atoi: parsing "{value}": invalid syntax)')
+    return int(value) if int(value) > 0 else DEFAULT_MTU

@@ -1,0 +1,185 @@
+"""The kernel's side of networking: plans in, system calls out. All of it blocks, so it runs in one worker thread of its own.
+
+One thread is also what makes it right: setns(2) moves only that thread, netlink's answers are never mixed, and two starts at once
+cannot interleave their changes to the ruleset. `Edge` is the seam that fake.py stands in for.
+"""
+
+import asyncio
+import errno
+import logging
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from compat_engine.errors import Internal
+from compat_engine.kernel.netns import network_of
+from compat_engine.network import netlink
+from compat_engine.network.netlink import Link, NetlinkSocket
+from compat_engine.network.nft import Nft
+from compat_engine.network.plan import BridgePlan, VethPlan
+
+T = TypeVar("T")
+log = logging.getLogger(__name__)
+
+
+class Edge(Protocol):
+    """Every method may raise Internal with what was tried and the kernel's reason."""
+
+    async def links(self) -> dict[str, Link]:
+        """Interfaces of the host by name."""
+
+    async def addresses(self, name: str) -> list[str]:
+        """IPv4 addresses of one interface of the host, in CIDR form."""
+
+    async def routes(self, but: str = "") -> list[str]:
+        """Destinations of the host's IPv4 routes, in CIDR form, less the default ones and those through interface `but`."""
+
+    async def add_bridge(self, plan: BridgePlan) -> None:
+        """Make it, or give the one of that name the plan's address; up, with route_localnet."""
+
+    async def delete_link(self, name: str) -> None:
+        """Gone on return; one that is not there is no error."""
+
+    async def connect(self, plan: VethPlan, pid: int) -> None:
+        """The veth, and lo, address and route in the network namespace of `pid`."""
+
+    async def loopback(self, pid: int) -> None:
+        """lo up in the network namespace of `pid`."""
+
+    async def nft(self, commands: str) -> None:
+        """One transaction."""
+
+    async def nft_list(self, what: str) -> list[dict[str, Any]]:
+        """`nft list WHAT` as objects."""
+
+    async def forward(self) -> None:
+        """IPv4 forwarding on."""
+
+    async def close(self) -> None: ...
+
+
+class LinuxEdge:
+    """The real one; needs CAP_NET_ADMIN and CAP_SYS_ADMIN. Make it outside a running loop or inside, it blocks for 2 ms."""
+
+    def __init__(self) -> None:
+        self._worker = ThreadPoolExecutor(1, thread_name_prefix="network")
+        self._netlink, self._nft = self._worker.submit(lambda: (NetlinkSocket(), Nft())).result()
+
+    async def links(self) -> dict[str, Link]:
+        return {link.name: link for link in await self._run("list interfaces", self._netlink.links)}
+
+    async def addresses(self, name: str) -> list[str]:
+        def find() -> list[str]:
+            link = self._netlink.link(name)
+            return [address for index, address in self._netlink.addresses() if link and index == link.index]
+
+        return await self._run(f"list addresses of {name}", find)
+
+    async def routes(self, but: str = "") -> list[str]:
+        def find() -> list[str]:
+            link = self._netlink.link(but) if but else None
+            return [destination for index, destination in self._netlink.routes() if not link or index != link.index]
+
+        return await self._run("list routes", find)
+
+    async def add_bridge(self, plan: BridgePlan) -> None:
+        await self._run(f"set up bridge {plan.name}", self._add_bridge, plan)
+
+    async def delete_link(self, name: str) -> None:
+        await self._run(f"delete interface {name}", self._delete_link, name)
+
+    async def connect(self, plan: VethPlan, pid: int) -> None:
+        await self._run(f"connect interface {plan.host_name} to bridge {plan.bridge}", self._connect, plan, pid)
+
+    async def loopback(self, pid: int) -> None:
+        await self._run("bring up lo", self._loopback, pid)
+
+    async def nft(self, commands: str) -> None:
+        await self._run("change the nftables ruleset", self._nft.run, commands)
+
+    async def nft_list(self, what: str) -> list[dict[str, Any]]:
+        return await self._run(f"nft list {what}", self._nft.list, what)
+
+    async def forward(self) -> None:
+        await self._run("enable IPv4 forwarding", _sysctl, "ip_forward", "1")
+
+    async def close(self) -> None:
+        await self._run("close netlink", self._netlink.close)
+        await self._run("close nftables", self._nft.close)
+        self._worker.shutdown()
+
+    async def _run(self, what: str, function: Callable[..., T], *args: object) -> T:
+        try:
+            # Shielded: a start that is cancelled must find its half-made interface complete, and so deletable.
+            return await asyncio.shield(asyncio.get_running_loop().run_in_executor(self._worker, function, *args))
+        except OSError as error:
+            raise Internal(f"failed to {what}: {error.strerror or error}") from error
+
+    def _add_bridge(self, plan: BridgePlan) -> None:
+        link = self._netlink.link(plan.name)
+        if not link:
+            self._netlink.request(netlink.new_bridge(plan.name, plan.mac, plan.mtu, plan.alias))
+            link = self._netlink.link(plan.name)
+        if not link:
+            raise OSError(errno.ENODEV, "the bridge vanished")
+        present = [address for index, address in self._netlink.addresses() if index == link.index]
+        if plan.address and plan.address not in present:
+            stale = [netlink.del_address(link.index, address) for address in present]
+            self._netlink.request([*stale, netlink.new_address(link.index, plan.address)])
+        self._netlink.request([netlink.link_up(plan.name)])
+        _sysctl(f"conf/{plan.name}/route_localnet", "1")
+
+    def _delete_link(self, name: str) -> None:
+        try:
+            self._netlink.request([netlink.delete_link(name)])
+        except OSError as error:
+            if error.errno != errno.ENODEV:
+                raise
+
+    def _connect(self, plan: VethPlan, pid: int) -> None:
+        bridge = self._netlink.link(plan.bridge)
+        if not bridge:
+            raise OSError(errno.ENODEV, f"no interface {plan.bridge}")
+        namespace = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            pair = netlink.new_veth(plan.host_name, bridge.index, plan.mtu, plan.name, plan.mac, namespace)
+            self._netlink.request(pair)
+            try:
+                with _socket_in(namespace) as inside:
+                    _configure(inside, plan)
+            except OSError:
+                self._delete_link(plan.host_name)
+                raise
+        finally:
+            os.close(namespace)
+
+    def _loopback(self, pid: int) -> None:
+        namespace = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            with _socket_in(namespace) as inside:
+                inside.request(netlink.loopback_up())
+        finally:
+            os.close(namespace)
+
+
+def _socket_in(namespace: int) -> NetlinkSocket:
+    with network_of(namespace):
+        return NetlinkSocket()
+
+
+def _configure(inside: NetlinkSocket, plan: VethPlan) -> None:
+    link = inside.link(plan.name)
+    if not link:
+        raise OSError(errno.ENODEV, f"no interface {plan.name}")
+    messages = [*netlink.loopback_up(), netlink.new_address(link.index, plan.address), *netlink.interface_up(plan.name)]
+    if plan.gateway:
+        messages.append(netlink.default_route(plan.gateway, link.index))
+    inside.request(messages)
+
+
+def _sysctl(name: str, value: str) -> None:
+    path = Path("/proc/sys/net/ipv4", name)
+    if path.read_text().strip() != value:
+        path.write_text(value)

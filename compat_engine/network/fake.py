@@ -1,0 +1,79 @@
+"""An `Edge` without a kernel, so that everything above it is tested as it is, without root."""
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from compat_engine.errors import Internal
+from compat_engine.network.netlink import Link
+from compat_engine.network.plan import BridgePlan, VethPlan
+
+
+@dataclass(slots=True)
+class FakeEdge:
+    """Remembers what it was told. `refuse` makes the named method fail, as the kernel would."""
+
+    host_routes: list[str] = field(default_factory=list)
+    host_links: dict[str, Link] = field(default_factory=dict)
+    host_addresses: dict[str, list[str]] = field(default_factory=dict)
+    namespaces: dict[int, list[VethPlan]] = field(default_factory=dict)  # pid -> its interfaces; lo is up in each
+    commands: list[str] = field(default_factory=list)  # nft transactions
+    refuse: str = ""
+    closed: bool = False
+
+    async def links(self) -> dict[str, Link]:
+        self._perhaps_refuse("links")
+        return dict(self.host_links)
+
+    async def addresses(self, name: str) -> list[str]:
+        return list(self.host_addresses.get(name, ()))
+
+    async def routes(self, but: str = "") -> list[str]:
+        return list(self.host_routes)
+
+    async def add_bridge(self, plan: BridgePlan) -> None:
+        self._perhaps_refuse("add_bridge")
+        present = self.host_links.get(plan.name)
+        new = Link(len(self.host_links) + 2, plan.name, kind="bridge", alias=plan.alias, up=True)
+        self.host_links[plan.name] = replace(present, up=True) if present else new
+        self.host_addresses[plan.name] = [plan.address] if plan.address else []
+
+    async def delete_link(self, name: str) -> None:
+        self._perhaps_refuse("delete_link")
+        self.host_links.pop(name, None)
+        self.host_addresses.pop(name, None)
+        for interfaces in self.namespaces.values():
+            interfaces[:] = [plan for plan in interfaces if plan.host_name != name]
+
+    async def connect(self, plan: VethPlan, pid: int) -> None:
+        self._perhaps_refuse("connect")
+        if plan.bridge not in self.host_links:
+            raise Internal(f"failed to connect interface {plan.host_name} to bridge {plan.bridge}: no interface {plan.bridge}")
+        master = self.host_links[plan.bridge].index
+        self.host_links[plan.host_name] = Link(len(self.host_links) + 2, plan.host_name, master, "veth", up=True)
+        self.namespaces.setdefault(pid, []).append(plan)
+
+    async def loopback(self, pid: int) -> None:
+        self._perhaps_refuse("loopback")
+        self.namespaces.setdefault(pid, [])
+
+    async def nft(self, commands: str) -> None:
+        self._perhaps_refuse("nft")
+        self.commands.append(commands)
+
+    async def nft_list(self, what: str) -> list[dict[str, Any]]:
+        return []
+
+    async def forward(self) -> None:
+        self._perhaps_refuse("forward")
+
+    async def close(self) -> None:
+        self.closed = True
+
+    def end(self, pid: int) -> None:
+        """The process ended, its namespace died, and with it the other ends of its veths."""
+        for plan in self.namespaces.pop(pid, ()):
+            self.host_links.pop(plan.host_name, None)
+
+    def _perhaps_refuse(self, method: str) -> None:
+        if self.refuse == method:
+            raise Internal(f"failed to {method}: Operation not permitted")

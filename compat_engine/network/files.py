@@ -1,0 +1,99 @@
+"""The text of the files a container gets for its network: /etc/hosts and /etc/resolv.conf. Pure."""
+
+from collections.abc import Iterable, Sequence
+from ipaddress import ip_address
+
+HOST_GATEWAY = "host-gateway"
+FALLBACK_SERVERS = ("8.8.8.8", "8.8.4.4")
+_LOCAL_NAMES = """\
+127.0.0.1\tlocalhost
+::1\tlocalhost ip6-localhost ip6-loopback
+fe00::0\tip6-localnet
+ff00::0\tip6-mcastprefix
+ff02::1\tip6-allnodes
+ff02::2\tip6-allrouters
+"""
+
+
+def hosts(hostname: str, domainname: str, addresses: Sequence[str], extra_hosts: Sequence[str], host_gateway: str) -> str:
+    """extra_hosts: "name:address" or "name=address", the address maybe the word host-gateway. Raises ValueError for a bad one."""
+    lines = [f"{address}\t{name}\n" for name, address in (split_extra_host(entry, host_gateway) for entry in extra_hosts)]
+    return _LOCAL_NAMES + "".join(lines) + own_names(hostname, domainname, addresses)
+
+
+def own_names(hostname: str, domainname: str, addresses: Sequence[str]) -> str:
+    """The lines by which a container finds itself: full name first, then the bare one."""
+    full = f"{hostname}.{domainname}" if domainname else hostname
+    bare = full.partition(".")[0]
+    names = full if full == bare else f"{full} {bare}"
+    return "".join(f"{address}\t{names}\n" for address in addresses)
+
+
+def host_copy(host_text: str, extra_hosts: Sequence[str], host_gateway: str) -> str:
+    """For a container in the host's network: the host's own file, with extra entries at the end."""
+    lines = [f"{address}\t{name}\n" for name, address in (split_extra_host(entry, host_gateway) for entry in extra_hosts)]
+    return host_text + ("\n" if host_text and not host_text.endswith("\n") else "") + "".join(lines)
+
+
+def split_extra_host(entry: str, host_gateway: str) -> tuple[str, str]:
+    """(name, address) of one --add-host. Raises ValueError with Docker's text."""
+    name, separator, address = entry.partition("=") if "=" in entry else entry.partition(":")
+    if not separator or not name:
+        raise ValueError(f'bad format for add-host: "{entry}"')
+    if address == HOST_GATEWAY:
+        if not host_gateway:
+            raise ValueError("unable to derive the IP value for host-gateway")
+        return name, host_gateway
+    address = address.removeprefix("[").removesuffix("]")
+    try:
+        ip_address(address)
+    except ValueError:
+        raise ValueError(f'invalid IP address in add-host: "{address}"') from None
+    return name, address
+
+
+def resolv_conf(
+    host_text: str, servers: Sequence[str] = (), search: Sequence[str] = (), options: Sequence[str] = (), loopback: bool = False
+) -> str:
+    """The host's resolv.conf, each part replaced by what was asked for.
+
+    loopback: the container shares the host's network, so the host's own resolver on 127/8 stays usable; otherwise such servers
+    are left out, and public ones take their place when none remains. search (".",) means no search list.
+    """
+    found = _parse(host_text)
+    nameservers = list(servers) or [server for server in found["nameserver"] if loopback or not _local(server)]
+    if not nameservers and not loopback:
+        nameservers = list(FALLBACK_SERVERS)
+    domains = [domain for domain in (search or found["search"]) if domain != "."]
+    words = list(options) or found["options"]
+    lines = [f"nameserver {server}\n" for server in nameservers]
+    lines += [f"search {' '.join(domains)}\n"] if domains else []
+    lines += [f"options {' '.join(words)}\n"] if words else []
+    return "".join(lines)
+
+
+def _parse(text: str) -> dict[str, list[str]]:
+    """nameserver, search and options of a resolv.conf; the last search line counts, as in resolv.conf(5)."""
+    found: dict[str, list[str]] = {"nameserver": [], "search": [], "options": []}
+    for keyword, words in _lines(text):
+        if keyword == "nameserver":
+            found["nameserver"] += words[:1]
+        elif keyword == "options":
+            found["options"] += words
+        elif keyword in ("search", "domain"):
+            found["search"] = words
+    return found
+
+
+def _lines(text: str) -> Iterable[tuple[str, list[str]]]:
+    for line in text.splitlines():
+        words = line.split("#")[0].split(";")[0].split()
+        if words:
+            yield words[0], words[1:]
+
+
+def _local(server: str) -> bool:
+    try:
+        return ip_address(server.partition("%")[0]).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,122 @@
+"""The nftables ruleset of one daemon, as text. Pure: plans and published ports in, nft(8) commands out.
+
+One table, named in the configuration. Publishing a port is one element of a map, so a thousand ports cost no rules. Chain `user`
+belongs to the administrator: it is consulted before everything forwarded to or from a container and never emptied by us.
+Everything else is rewritten whole in one transaction at start and when networks change.
+"""
+
+from collections.abc import Iterable, Sequence
+
+from compat_engine.network.model import Binding
+from compat_engine.network.plan import BridgePlan
+
+ANY_HOST_ADDRESS = "0.0.0.0"
+Published = tuple[Binding, str]  # and the container's address
+_REWRITTEN = (
+    *(f"chain ip {{table}} {chain}" for chain in ("martians", "prerouting", "output", "publish", "postrouting", "forward")),
+    "map ip {table} published",
+    "map ip {table} published_on",
+    "set ip {table} bridges",
+)
+
+_SKELETON = """\
+add table ip {table}
+add map ip {table} published {{ type inet_proto . inet_service : ipv4_addr . inet_service; }}
+add map ip {table} published_on {{ type ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service; }}
+add set ip {table} bridges {{ type ifname; }}
+add chain ip {table} user
+add chain ip {table} publish
+add chain ip {table} martians {{ type filter hook prerouting priority -300; policy accept; }}
+add chain ip {table} prerouting {{ type nat hook prerouting priority -100; policy accept; }}
+add chain ip {table} output {{ type nat hook output priority -100; policy accept; }}
+add chain ip {table} postrouting {{ type nat hook postrouting priority 100; policy accept; }}
+add chain ip {table} forward {{ type filter hook forward priority 0; policy accept; }}
+"""
+
+# Destination addresses of 127/8 are legal on lo only. A bridge with route_localnet, and the translation of ports published on
+# 127.0.0.1, would let neighbours and containers reach the host's own loopback services (CVE-2020-8558). Before conntrack, so that
+# answers to translated connections still carry the bridge's address here.
+_COMMON_RULES = (
+    ("martians", 'iifname != "lo" ip daddr 127.0.0.0/8 drop'),
+    ("martians", "iifname @bridges ip saddr 127.0.0.0/8 drop"),
+    ("prerouting", "fib daddr type local jump publish"),
+    ("output", "fib daddr type local jump publish"),
+    ("publish", "dnat ip to ip daddr . meta l4proto . th dport map @published_on"),
+    ("publish", "dnat ip to meta l4proto . th dport map @published"),
+    # From the host's loopback: the container must answer to an address it can reach.
+    ("postrouting", "oifname @bridges ip saddr 127.0.0.0/8 masquerade"),
+)
+
+
+def ruleset(table: str, bridges: Sequence[BridgePlan], published: Iterable[Published]) -> str:
+    """The whole table but for chain `user`, made new or replaced in one transaction."""
+    lines = [_SKELETON.format(table=table)]
+    lines += [f"flush {item.format(table=table)}\n" for item in _REWRITTEN]
+    lines += [f"add rule ip {table} {chain} {rule}\n" for chain, rule in (*_COMMON_RULES, *_network_rules(bridges))]
+    if bridges:
+        names = ", ".join(f'"{plan.name}"' for plan in bridges)
+        lines.append(f"add element ip {table} bridges {{ {names} }}\n")
+    return "".join(lines) + add_ports(table, published)
+
+
+def add_ports(table: str, published: Iterable[Published]) -> str:
+    return _elements("add", table, published)
+
+
+def remove_ports(table: str, published: Iterable[Published]) -> str:
+    return _elements("delete", table, published)
+
+
+def remove_table(table: str) -> str:
+    return f"add table ip {table}\ndelete table ip {table}\n"
+
+
+def dropping_chains(chains: Iterable[dict[str, object]], table: str) -> list[str]:
+    """Of `list chains` as objects: other people's base chains that drop what is forwarded, whatever our own table accepts."""
+    return [
+        f"{chain['family']} {chain['table']} {chain['name']}"
+        for item in chains
+        if isinstance(chain := item.get("chain"), dict)
+        and chain.get("hook") == "forward"
+        and chain.get("policy") == "drop"
+        and chain.get("table") != table
+    ]
+
+
+def _network_rules(bridges: Sequence[BridgePlan]) -> Iterable[tuple[str, str]]:
+    for plan in bridges:
+        if plan.masquerade:
+            yield "postrouting", f'ip saddr {plan.subnet} oifname != "{plan.name}" masquerade'
+        # A container that reaches its own network through a published port: the answer must come back through the host.
+        yield "postrouting", f'ip saddr {plan.subnet} oifname "{plan.name}" ct status dnat masquerade'
+    yield "forward", "iifname != @bridges oifname != @bridges accept"
+    yield "forward", "jump user"
+    yield "forward", "ct state established,related accept"
+    for plan in bridges:
+        if plan.internal:
+            yield "forward", f'iifname "{plan.name}" oifname != "{plan.name}" drop'
+            yield "forward", f'oifname "{plan.name}" iifname != "{plan.name}" drop'
+    yield "forward", "ct status dnat accept"
+    for plan in bridges:
+        yield "forward", f'iifname "{plan.name}" oifname "{plan.name}" {"accept" if plan.icc else "drop"}'
+    # Not from one network into another, nor past the published ports from outside.
+    yield "forward", "oifname @bridges drop"
+    yield "forward", "accept"
+
+
+def _elements(verb: str, table: str, published: Iterable[Published]) -> str:
+    anywhere, on_address = [], []
+    for binding, address in published:
+        if ":" in binding.host_ip:
+            continue  # the IPv6 side of a binding needs no translation: its network has no IPv6
+        target = f" : {address} . {binding.container_port}"
+        key = f"{binding.proto} . {binding.host_port}"
+        if binding.host_ip == ANY_HOST_ADDRESS:
+            anywhere.append(key + target)
+        else:
+            on_address.append(f"{binding.host_ip} . {key}{target}")
+    return "".join(
+        f"{verb} element ip {table} {name} {{ {', '.join(elements)} }}\n"
+        for name, elements in (("published", anywhere), ("published_on", on_address))
+        if elements
+    )

@@ -1,0 +1,126 @@
+"""Networks and endpoints as values. A record is replaced whole; nothing here touches the kernel."""
+
+import json
+from dataclasses import asdict, dataclass, field
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from typing import Any
+
+BRIDGE, HOST, NONE = "bridge", "host", "none"
+PREDEFINED = (BRIDGE, HOST, NONE)
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """One subnet of a network as asked for, texts in CIDR or dotted form, "" for what was left to the engine."""
+
+    subnet: str = ""
+    ip_range: str = ""
+    gateway: str = ""
+    auxiliary: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """A network's record.
+
+    pools is what inspect shows in IPAM.Config; subnet and gateway are what is in force ("" without addresses). asked_subnet: the
+    subnet was the user's choice, so that addresses may be asked for.
+    """
+
+    id: str
+    name: str
+    driver: str
+    created: str  # RFC 3339, ns, UTC
+    subnet: str = ""
+    gateway: str = ""
+    pools: tuple[Pool, ...] = ()
+    asked_subnet: bool = False
+    ipam_driver: str = "default"
+    ipam_options: dict[str, str] | None = None
+    enable_ipv6: bool = False
+    internal: bool = False
+    attachable: bool = False
+    config_only: bool = False
+    config_from: str = ""
+    options: dict[str, str] = field(default_factory=dict)
+    labels: dict[str, str] = field(default_factory=dict)
+    scope: str = "local"
+
+    @property
+    def predefined(self) -> bool:
+        return self.name in PREDEFINED
+
+    @property
+    def address_space(self) -> IPv4Network | IPv6Network | None:
+        return ip_network(self.subnet) if self.subnet else None
+
+    def dump(self) -> str:
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def load(cls, text: str) -> "Network":
+        raw = json.loads(text)
+        return cls(**{**raw, "pools": tuple(Pool(**pool) for pool in raw["pools"])})
+
+
+@dataclass(frozen=True, slots=True)
+class PortRequest:
+    """One published port as asked. host_port: "" for an ephemeral one, "8080", or "8000-8010" for the first free of them.
+
+    host_ip "" is every address of the host. proto: tcp, udp or sctp.
+    """
+
+    container_port: int
+    proto: str = "tcp"
+    host_ip: str = ""
+    host_port: str = ""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Binding:
+    """One published port as it is: host_ip "0.0.0.0" and "::" are every address of a family."""
+
+    container_port: int
+    proto: str
+    host_ip: str
+    host_port: int
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """A container's place in one network, from reserve to release. Addresses are "" where the network gives none.
+
+    interface is the name inside the container ("" for host and none), host_interface the veth's other end. gateway is the
+    network's; default_route says whether this endpoint provides the container's. dns_names: names the network knows it by.
+    """
+
+    id: str
+    container: str
+    container_name: str
+    network: str  # name
+    network_id: str
+    ip: str = ""
+    prefix_len: int = 0
+    gateway: str = ""
+    mac: str = ""
+    ipv6: str = ""
+    ipv6_prefix_len: int = 0
+    ipv6_gateway: str = ""
+    interface: str = ""
+    host_interface: str = ""
+    default_route: bool = False
+    ports: tuple[Binding, ...] = ()
+    dns_names: tuple[str, ...] = ()
+
+    @property
+    def key(self) -> str:
+        return f"{self.container}/{self.network_id}"
+
+    def dump(self) -> str:
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def load(cls, text: str) -> "Endpoint":
+        raw: dict[str, Any] = json.loads(text)
+        ports = tuple(Binding(**binding) for binding in raw["ports"])
+        return cls(**{**raw, "ports": ports, "dns_names": tuple(raw["dns_names"])})
