@@ -17,8 +17,7 @@ from compat_engine.engine.registry import Container
 from compat_engine.engine.sizes import sizes
 from compat_engine.errors import EngineError
 
-# Placeholders in a kept entry: JSON text cannot contain these bytes.
-_STATUS, _IMAGE = "\x01", "\x02"
+_STATUS, _IMAGE = b"\x01", b"\x02"  # placeholders in a kept entry: JSON text cannot contain these bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +39,7 @@ async def list(engine: Engine, options: ListOptions) -> bytes:
     if options.size:
         for index, container in enumerate(found):
             entry = {**json.loads(entries[index]), **(await sizes(engine, container.record))}
-            entries[index] = json.dumps(entry, ensure_ascii=False, separators=(",", ":")).encode()
+            entries[index] = _json(entry)
     return b"[" + b",".join(entries) + b"]"
 
 
@@ -55,13 +54,13 @@ def select(engine: Engine, options: ListOptions) -> Sequence[Container]:
 
 def _entry(engine: Engine, container: Container, now: float, images: dict[tuple[str, str], bytes]) -> bytes:
     if not container.view:
-        container.view = json.dumps(_document(engine, container), ensure_ascii=False, separators=(",", ":")).encode()
+        container.view = _render(engine, container)
     record = container.record
     key = (record.config.Image, record.image)
     if key not in images:
-        images[key] = json.dumps(_image_name(engine, *key), ensure_ascii=False)[1:-1].encode()
+        images[key] = _json(_image_name(engine, *key))[1:-1]
     status = status_text(container.state, "", now).encode()
-    return container.view.replace(b"\\u0001", status, 1).replace(b"\\u0002", images[key], 1)
+    return container.view.replace(_STATUS, status).replace(_IMAGE, images[key])
 
 
 def _image_name(engine: Engine, name: str, id: str) -> str:
@@ -72,28 +71,34 @@ def _image_name(engine: Engine, name: str, id: str) -> str:
         return id
 
 
-def _document(engine: Engine, container: Container) -> dict[str, Any]:
-    record, state = container.record, container.state
-    annotations = record.host_config.Annotations
-    return {
-        "Id": record.id,
-        "Names": [f"/{record.name}"],
-        "Image": _IMAGE,
-        "ImageID": record.image,
-        **({"ImageManifestDescriptor": record.manifest} if record.manifest else {}),
-        "Command": command_text(record.args),
-        "Created": int(seconds_of(record.created)),
-        "Ports": ports_summary(engine, container),
-        "Labels": record.config.Labels or {},
-        "State": state.status,
-        "Status": _STATUS,
-        "HostConfig": {
-            "NetworkMode": record.host_config.NetworkMode,
-            **({"Annotations": annotations} if annotations else {}),
+def _render(engine: Engine, container: Container) -> bytes:
+    record, annotations = container.record, container.record.host_config.Annotations
+    parts = (
+        {"Id": record.id, "Names": [f"/{record.name}"]},
+        {
+            "ImageID": record.image,
+            **({"ImageManifestDescriptor": record.manifest} if record.manifest else {}),
+            "Command": command_text(record.args),
+            "Created": int(seconds_of(record.created)),
+            "Ports": ports_summary(engine, container),
+            "Labels": record.config.Labels or {},
+            "State": container.state.status,
         },
-        "NetworkSettings": {"Networks": network_settings(engine, container)["Networks"]},
-        "Mounts": [_mount(point) for point in record.mounts],
-    }
+        {
+            "HostConfig": {
+                "NetworkMode": record.host_config.NetworkMode,
+                **({"Annotations": annotations} if annotations else {}),
+            },
+            "NetworkSettings": {"Networks": network_settings(engine, container)["Networks"]},
+            "Mounts": [_mount(point) for point in record.mounts],
+        },
+    )
+    identity, middle, rest = (_json(part)[1:-1] for part in parts)
+    return b'{%b,"Image":"%b",%b,"Status":"%b",%b}' % (identity, _IMAGE, middle, _STATUS, rest)
+
+
+def _json(value: object) -> bytes:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def command_text(args: tuple[str, ...]) -> str:

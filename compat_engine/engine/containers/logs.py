@@ -1,6 +1,7 @@
 """GET /containers/{id}/logs."""
 
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from dataclasses import dataclass
 
 from compat_engine.engine.parts import Engine
@@ -26,9 +27,7 @@ async def open(engine: Engine, word: str, query: LogQuery) -> Logs:
         raise NotImplementedHere("configured logging driver does not support reading")
     watch = -1
     if query.follow and container.state.status in ("running", "paused"):
-        try:
+        with suppress(NotFound):  # it has just ended: what is there is all there will be
             watch = await engine.runtime.watch(container.id)
-        except NotFound:
-            pass  # it has just ended: what is there is all there will be
     tty = container.record.config.Tty
     return Logs(tty, read(engine.tree.log(container.id), query, tty, watch))

@@ -11,8 +11,8 @@ from compat_engine.errors import EngineError, Internal, InvalidParameter
 from compat_engine.images.images import Image
 
 _ACCEPTED = frozenset(
-    ("ancestor", "before", "exited", "expose", "health", "id", "is-task", "isolation", "label", "name", "network", "publish", "since",
-     "status", "volume")
+    ("ancestor", "before", "exited", "expose", "health", "id", "is-task", "isolation", "label", "name", "network", "publish",
+     "since", "status", "volume")
 )  # fmt: skip
 _STATUSES = frozenset(("created", "restarting", "running", "removing", "paused", "exited", "dead"))
 _HEALTHS = frozenset(("none", "starting", "healthy", "unhealthy"))
@@ -28,8 +28,8 @@ class Selection:
         self._before = _last(engine, filters, "before")
         self._since = _last(engine, filters, "since")
         makers = {
-            "ancestor": self._ancestor, "exited": self._exited, "expose": self._expose, "health": self._health, "network": self._network,
-            "publish": self._publish, "status": self._status, "volume": self._volume,
+            "ancestor": self._ancestor, "exited": self._exited, "expose": self._expose, "health": self._health,
+            "network": self._network, "publish": self._publish, "status": self._status, "volume": self._volume,
         }  # fmt: skip
         self._tests: list[Test] = [make(filters[key]) for key, make in makers.items() if filters.get(key)]
         if filters.get("label"):
@@ -87,7 +87,9 @@ class Selection:
     def _network(self, words: Sequence[str]) -> Test:
         def joined(item: Container) -> bool:
             networks = network_settings(self._engine, item)["Networks"]
-            return any(word == name or (word and view["NetworkID"].startswith(word)) for name, view in networks.items() for word in words)
+            return any(
+                word == name or (word and view["NetworkID"].startswith(word)) for name, view in networks.items() for word in words
+            )
 
         return joined
 
@@ -98,19 +100,21 @@ class Selection:
         return lambda item: item.state.status in words
 
     def _volume(self, words: Sequence[str]) -> Test:
-        return lambda item: any(word in (point.name or point.source, point.destination) for point in item.record.mounts for word in words)
+        return lambda item: any(
+            word in (point.name or point.source, point.destination) for point in item.record.mounts for word in words
+        )
 
 
 def port_range(word: str, what: str) -> Iterator[str]:
-    """ "80", "80/udp", "8000-8010/tcp" as the single ports they mean. Raises Internal with dockerd's text, which makes it a 500."""
+    """ "80", "80/udp", "8000-8010/tcp" as the single ports they mean. Raises Internal with dockerd's text: it answers 500."""
     numbers, _, protocol = word.partition("/")
     first, _, last = numbers.partition("-")
     for number in (first, last or first):
         if not number.isdecimal() or int(number) > 65535:
             reason = "value out of range" if number.isdecimal() else "invalid syntax"
             raise Internal(f'error while looking up for {what} {word}: strconv.ParseUint: parsing "{number}": {reason}')
-    for number in range(int(first), int(last or first) + 1):
-        yield f"{number}/{protocol or 'tcp'}"
+    for port in range(int(first), int(last or first) + 1):
+        yield f"{port}/{protocol or 'tcp'}"
 
 
 def _with_protocol(ports: Iterable[str]) -> Iterator[str]:

@@ -14,13 +14,14 @@ _DEFAULT = "-ef"
 
 
 async def top(engine: Engine, word: str, ps_args: str = _DEFAULT) -> dict[str, Any]:
-    """Titles and Processes. Other `ps_args` than -ef go to the host's ps. Raises NotFound, Conflict while it does not run, Internal with
-    what ps said."""
+    """Titles and Processes. Other `ps_args` than -ef go to the host's ps. Raises NotFound, Conflict while it does not run,
+    Internal with what ps said."""
     arguments = ps_args.strip() or _DEFAULT
     _check(ps_args)
-    container = engine.containers.running(word)
+    container = engine.containers.find(word)
     if container.state.status == "restarting":
         raise Conflict(f"Container {container.id} is restarting, wait until the container is running")
+    engine.containers.running(container.id)
     pids = await engine.runtime.pids(container.id)
     if arguments == _DEFAULT:
         titles, rows = list(TITLES), await asyncio.to_thread(list_processes, pids)
@@ -50,7 +51,7 @@ def select(output: str, pids: list[int]) -> tuple[list[str], list[list[str]]]:
         if len(fields) <= at:
             continue
         if not fields[at].isdecimal():
-            raise Internal(f'Unexpected pid \'{fields[at]}\': strconv.Atoi: parsing "{fields[at]}": invalid syntax')
+            raise Internal(f"Unexpected pid '{fields[at]}': strconv.Atoi: parsing \"{fields[at]}\": invalid syntax")
         if int(fields[at]) in wanted:
             rows.append(fields)
     return titles, rows
@@ -68,7 +69,9 @@ async def _ps(arguments: list[str], pids: list[int]) -> str:
 async def _run(*arguments: str) -> tuple[int, str, str]:
     pipe = asyncio.subprocess.PIPE
     try:
-        process = await asyncio.create_subprocess_exec("ps", *arguments, stdin=asyncio.subprocess.DEVNULL, stdout=pipe, stderr=pipe)
+        process = await asyncio.create_subprocess_exec(
+            "ps", *arguments, stdin=asyncio.subprocess.DEVNULL, stdout=pipe, stderr=pipe
+        )
     except FileNotFoundError:
         raise Internal('ps: exec: "ps": executable file not found in $PATH') from None
     output, complaint = await process.communicate()

@@ -128,7 +128,7 @@ async def test_follow_through_rotation_to_the_end(tmp_path: Path) -> None:
     await asyncio.wait_for(until(6), 5)
     os.close(grew)
     await asyncio.wait_for(task, 5)
-    assert numbers_in(received) == list(range(6))
+    assert numbers_in(bytes(received)) == list(range(6))
     with pytest.raises(OSError):
         os.fstat(watch)
 
