@@ -15,14 +15,18 @@ class DetachKeys:
     """
 
     def __init__(self, keys: str = "", what: str = "detach") -> None:
-        self._sequence = bytes(_code(key, f"Invalid {what} keys ({keys}) provided") for key in (keys or DEFAULT).split(","))
+        self.sequence = bytes(_code(key, f"Invalid {what} keys ({keys}) provided") for key in (keys or DEFAULT).split(","))
         self._held = b""
+
+    @property
+    def sequence(self) -> bytes:
+        return self.sequence
 
     def feed(self, data: bytes) -> tuple[bytes, bool]:
         """(bytes to pass on, whether the sequence is complete). Bytes that may begin the sequence are held until the next call;
         what follows a complete sequence is dropped."""
         data = self._held + data
-        start = data.find(self._sequence)
+        start = data.find(self.sequence)
         if start >= 0:
             self._held = b""
             return data[:start], True
@@ -32,8 +36,8 @@ class DetachKeys:
 
     def _begun(self, data: bytes) -> int:
         """How many of the last bytes are a beginning of the sequence."""
-        longest = min(len(self._sequence) - 1, len(data))
-        return next(size for size in range(longest, -1, -1) if data.endswith(self._sequence[:size]))
+        longest = min(len(self.sequence) - 1, len(data))
+        return next(size for size in range(longest, -1, -1) if data.endswith(self.sequence[:size]))
 
 
 def _code(key: str, complaint: str) -> int:
