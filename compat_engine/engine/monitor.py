@@ -5,6 +5,7 @@ import logging
 import time
 from collections.abc import Coroutine
 
+from compat_engine.engine import volumes
 from compat_engine.engine.containers.create import attributes
 from compat_engine.engine.containers.remove import discard
 from compat_engine.engine.containers.start import launch
@@ -52,6 +53,7 @@ class Monitor:
             "restarting" if again else "exited", pid=0, exit_code=exit.code, oom_killed=exit.oom, finished_at=exit.time
         )
         await engine.containers.update(container, state=state)
+        await engine.runtime.forget(container.id)
         if exit.oom:
             engine.events.publish("container", "oom", container.id, attributes(record))
         engine.events.publish(
@@ -101,7 +103,7 @@ async def release(engine: Engine, container: Container) -> None:
     await disconnected(engine, container)
     for point in container.record.mounts:
         if point.type == "volume":
-            await engine.volumes.unmount(point.name, container.id)
+            await volumes.unmount(engine, container.id, point)
     release_shm(engine, container)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from contextlib import AsyncExitStack
 from pathlib import Path
 
+from compat_engine.engine import volumes
 from compat_engine.engine.compile import Inputs, environment, rlimits
 from compat_engine.engine.endpoints import network_files
 from compat_engine.engine.parts import Engine
@@ -30,8 +31,8 @@ async def prepare(engine: Engine, container: Container, endpoints: dict[str, End
     _make_bind_sources(container)
     for point in record.mounts:
         if point.type == "volume":
-            await engine.volumes.mount(point.name, container.id)
-            undo.push_async_callback(engine.volumes.unmount, point.name, container.id)
+            await volumes.mount(engine, container.id, point)
+            undo.push_async_callback(volumes.unmount, engine, container.id, point)
     caps = resolve(host.CapAdd or (), host.CapDrop or (), bool(host.Privileged))
     devices, rules = _devices(host)
     hostname = _hostname(engine, container)

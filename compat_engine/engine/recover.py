@@ -45,6 +45,9 @@ async def resume(engine: Engine, monitor: Monitor) -> None:
 
 
 async def _adopt(engine: Engine, container: Container, pid: int) -> None:
+    for point in container.record.mounts:
+        if point.type == "volume":
+            await engine.volumes.mount(point.name, container.id)  # it counts among those that keep it mounted
     if container.state.pid != pid:
         # Its start was done, and the daemon died before it could write that down.
         await engine.containers.update(container, state=container.state.to("running", pid=pid, started_at=rfc3339nano()))

@@ -1,15 +1,18 @@
 """Volume use cases: what /volumes answers, and the events."""
 
+import logging
 from contextlib import suppress
 from typing import Any
 
 from compat_engine.engine.filters import Filters, any_match, boolean_filter, check_filters, labels_match, prunable_labels
 from compat_engine.engine.parts import Engine
+from compat_engine.engine.records import MountPoint
 from compat_engine.errors import Conflict, EngineError, InvalidParameter, NotFound
 from compat_engine.ids import new_id
 from compat_engine.volumes.model import ANONYMOUS, Volume
 from compat_engine.wire.volume import VolumeCreate
 
+log = logging.getLogger(__name__)
 _LIST_FILTERS = frozenset(("dangling", "driver", "label", "name"))
 _PRUNE_FILTERS = frozenset(("label", "label!", "all"))
 _TRUE, _FALSE = frozenset(("1", "t", "T", "TRUE", "true", "True")), frozenset(("0", "f", "F", "FALSE", "false", "False"))
@@ -77,6 +80,22 @@ async def prune(engine: Engine, filters: Filters) -> dict[str, Any]:
         reclaimed += size
     engine.events.publish("volume", "prune", "", {"reclaimed": str(reclaimed)})
     return {"VolumesDeleted": deleted, "SpaceReclaimed": reclaimed}
+
+
+async def mount(engine: Engine, container: str, point: MountPoint) -> None:
+    """Before a container starts. Raises NotFound, Internal."""
+    await engine.volumes.mount(point.name, container)
+    where = {"destination": point.destination, "propagation": point.propagation, "read/write": str(point.rw).lower()}
+    engine.events.publish("volume", "mount", point.name, {"container": container, "driver": point.driver, **where})
+
+
+async def unmount(engine: Engine, container: str, point: MountPoint) -> None:
+    """After it has ended, or could not be started. A failure is logged: the rest of the teardown has to go on."""
+    try:
+        await engine.volumes.unmount(point.name, container)
+    except EngineError as error:
+        log.warning("volume %s: %s", point.name, error)
+    engine.events.publish("volume", "unmount", point.name, {"container": container, "driver": point.driver})
 
 
 def view(volume: Volume) -> dict[str, Any]:

@@ -130,7 +130,7 @@ async def _make_volumes(
     made: dict[str, str] = {}
     for request in requests:
         known = engine.volumes.exists(request.name)
-        volume = await engine.volumes.create(request.name, request.driver, request.options, request.labels)
+        volume = await engine.volumes.create(request.name, request.driver, request.options or None, request.labels or None)
         made[request.name] = str(volume.mountpoint)
         if not known:
             undo.push_async_callback(engine.volumes.remove, request.name, True)
