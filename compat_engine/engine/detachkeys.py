@@ -18,10 +18,6 @@ class DetachKeys:
         self.sequence = bytes(_code(key, f"Invalid {what} keys ({keys}) provided") for key in (keys or DEFAULT).split(","))
         self._held = b""
 
-    @property
-    def sequence(self) -> bytes:
-        return self.sequence
-
     def feed(self, data: bytes) -> tuple[bytes, bool]:
         """(bytes to pass on, whether the sequence is complete). Bytes that may begin the sequence are held until the next call;
         what follows a complete sequence is dropped."""

@@ -1,0 +1,8 @@
+"""All route tables, in the order in which they are matched."""
+
+from typing import Final
+
+from compat_engine.api.route import Route
+from compat_engine.api.routes import containers, exec, swarm, system
+
+ROUTES: Final[list[Route]] = [*system.routes, *containers.routes, *exec.routes, *swarm.routes]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from compat_engine.engine.parts import Engine
 from compat_engine.errors import InvalidParameter, NotFound, NotImplementedHere
-from compat_engine.logs.query import LogQuery
+from compat_engine.logs.query import LogQuery as LogQuery
 from compat_engine.logs.read import read
 
 

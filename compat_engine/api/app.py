@@ -1,0 +1,37 @@
+"""make_app: every route table behind one dispatcher, and the server options Docker's clients need."""
+
+from typing import Final
+
+from aiohttp import web
+
+from compat_engine.api.middleware import Dispatcher
+from compat_engine.api.route import Router
+from compat_engine.api.routes import ROUTES
+from compat_engine.engine.parts import Engine
+
+_JSON_LIMIT: Final = 16 << 20  # bytes of a JSON body; tar bodies are streamed and have no limit
+_HEAD_LIMIT: Final = 1 << 20  # build arguments travel in the query, registry credentials in one header
+_PATIENCE: Final = 1.0  # seconds a handler gets to end at shutdown
+
+
+def make_app(engine: Engine) -> web.Application:
+    app = web.Application(client_max_size=_JSON_LIMIT)
+    dispatcher = Dispatcher(engine, Router(ROUTES))
+    app.router.add_route("*", "/{path:.*}", dispatcher.__call__)
+    app.on_response_prepare.append(dispatcher.add_headers)
+    app.on_cleanup.append(dispatcher.settle)
+    return app
+
+
+def make_runner(app: web.Application) -> web.AppRunner:
+    """handler_cancellation is how `live` routes learn that their client has left."""
+    return web.AppRunner(
+        app,
+        access_log=None,
+        handle_signals=False,
+        handler_cancellation=True,
+        keepalive_timeout=3600.0,
+        max_line_size=_HEAD_LIMIT,
+        max_field_size=_HEAD_LIMIT,
+        shutdown_timeout=_PATIENCE,
+    )

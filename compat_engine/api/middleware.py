@@ -1,0 +1,153 @@
+"""What happens around every handler: version, headers, errors as JSON, a client that leaves, the access log."""
+
+import asyncio
+import logging
+import platform
+import time
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from aiohttp import web
+from multidict import MultiDict
+
+from compat_engine import __version__
+from compat_engine.api.route import (
+    HEADERS,
+    NEWEST,
+    OLDEST,
+    QUERY,
+    ROUTE,
+    VARIABLES,
+    VERSION,
+    Match,
+    Router,
+    Version,
+    parse_version,
+    show_version,
+)
+from compat_engine.api.status import status_of
+from compat_engine.api.streams import error_body
+from compat_engine.api.versions import upgrade_query
+from compat_engine.engine.parts import Engine
+from compat_engine.errors import EngineError, InvalidParameter
+
+log = logging.getLogger(__name__)
+access = logging.getLogger("compat_engine.access")
+
+Dispatch = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class Dispatcher:
+    """The application's only handler. Knows the routes, and the requests that outlive their clients."""
+
+    def __init__(self, engine: Engine, router: Router) -> None:
+        self._engine = engine
+        self._router = router
+        self._advertised = parse_version(engine.config.api_version)
+        self._unattended: set[asyncio.Future[web.StreamResponse]] = set()
+        self.headers: Final[dict[str, str]] = {
+            "Api-Version": engine.config.api_version,
+            "Docker-Experimental": "false",
+            "Ostype": platform.system().lower(),
+            "Server": f"Docker/{__version__} ({platform.system().lower()})",
+        }
+
+    async def __call__(self, request: web.Request) -> web.StreamResponse:
+        started = time.monotonic()
+        response = await self._respond(request)
+        if access.isEnabledFor(logging.DEBUG):
+            milliseconds = (time.monotonic() - started) * 1000
+            access.debug("method=%s path=%s status=%d ms=%.1f", request.method, request.path_qs, response.status, milliseconds)
+        return response
+
+    async def add_headers(self, request: web.Request, response: web.StreamResponse) -> None:
+        """Signal before the head of any answer is written."""
+        response.headers.update(self.headers)
+
+    async def settle(self, app: web.Application) -> None:
+        """At the end of the daemon: what still runs without a client is cancelled."""
+        for task in self._unattended:
+            task.cancel()
+        await asyncio.gather(*self._unattended, return_exceptions=True)
+
+    async def _respond(self, request: web.Request) -> web.StreamResponse:
+        try:
+            return await self._route(request)
+        except EngineError as error:
+            return error_response(error)
+        except web.HTTPException as error:
+            return error_response(error) if error.status >= 400 else error
+        except ConnectionError:
+            raise  # the client is gone; aiohttp closes what is left of the connection
+        except Exception as error:
+            log.exception("%s %s failed", request.method, request.path)
+            return error_response(error)
+
+    async def _route(self, request: web.Request) -> web.StreamResponse:
+        if request.method == "OPTIONS":
+            return web.Response()
+        if "//" in request.path:
+            raise web.HTTPMovedPermanently(_cleaned(request))
+        match = self._router.match(request.method, request.path)
+        if match is None:
+            return _json_message(404, "page not found")
+        request[VERSION] = version = self._version(match)
+        request[ROUTE] = match.route.name
+        request[VARIABLES] = match.variables
+        request[HEADERS] = self.headers
+        request[QUERY] = MultiDict(request.query)
+        upgrade_query(match.route.name, version, request[QUERY])
+        if match.route.live:
+            return await match.route.handler(request, self._engine)
+        return await self._to_the_end(match.route.handler(request, self._engine))
+
+    def _version(self, match: Match) -> Version:
+        """Raises InvalidParameter outside of what the engine and the route know."""
+        version = parse_version(match.version) if match.version else self._advertised
+        if version < OLDEST:
+            raise InvalidParameter(
+                f"client version {match.version} is too old. Minimum supported API version is {show_version(OLDEST)}, "
+                "please upgrade your client to a newer version"
+            )
+        if version > NEWEST:
+            raise InvalidParameter(
+                f"client version {match.version} is too new. Maximum supported API version is {show_version(NEWEST)}"
+            )
+        if version < parse_version(match.route.since):
+            raise InvalidParameter(
+                f"{match.route.name} requires API version {match.route.since}, but the client asked with {show_version(version)}"
+            )
+        return version
+
+    async def _to_the_end(self, work: Awaitable[web.StreamResponse]) -> web.StreamResponse:
+        """Run `work` also when the client leaves; an error is logged then, as nobody else sees it."""
+        task = asyncio.ensure_future(work)
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            if not task.done():
+                self._unattended.add(task)
+                task.add_done_callback(self._finished)
+            raise
+
+    def _finished(self, task: "asyncio.Future[web.StreamResponse]") -> None:
+        self._unattended.discard(task)
+        if not task.cancelled() and (error := task.exception()):
+            log.info("a request whose client had left failed: %s", error)
+
+
+def error_response(error: BaseException) -> web.Response:
+    status = status_of(error)
+    if status == 304:
+        return web.Response(status=304)
+    text = error.text or error.reason if isinstance(error, web.HTTPException) else str(error) or type(error).__name__
+    return _json_message(status, text)
+
+
+def _json_message(status: int, message: str) -> web.Response:
+    return web.Response(status=status, body=error_body(message), content_type="application/json")
+
+
+def _cleaned(request: web.Request) -> str:
+    path = "/" + "/".join(part for part in request.rel_url.raw_path.split("/") if part)
+    return f"{path}?{request.rel_url.raw_query_string}" if request.rel_url.raw_query_string else path

@@ -1,0 +1,144 @@
+"""Bodies that flow: JSON answers, progress and event lines, raw frames, and errors once the headers are out."""
+
+import logging
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import aclosing
+from typing import Any, Final
+
+import msgspec
+from aiohttp import web
+
+from compat_engine.api.route import ROUTE, VERSION
+from compat_engine.api.versions import downgrade, has_downgrades
+from compat_engine.errors import EngineError
+
+log = logging.getLogger(__name__)
+
+RAW: Final = "application/vnd.docker.raw-stream"
+MULTIPLEXED: Final = "application/vnd.docker.multiplexed-stream"
+STDOUT: Final = 1
+STDERR: Final = 2
+
+
+def answer(request: web.Request, data: Any, status: int = 200) -> web.Response:
+    """A JSON answer: `data` is plain JSON values, or JSON already encoded."""
+    return web.Response(status=status, body=rendered(request, data), content_type="application/json")
+
+
+def rendered(request: web.Request, data: Any) -> bytes:
+    """`data` in the request's version."""
+    if has_downgrades(request[ROUTE], request[VERSION]):
+        data = downgrade(request[ROUTE], request[VERSION], msgspec.json.decode(data) if isinstance(data, bytes) else data)
+    return (data if isinstance(data, bytes) else msgspec.json.encode(data)) + b"\n"
+
+
+def nothing(status: int = 204) -> web.Response:
+    return web.Response(status=status)
+
+
+def error_body(message: str) -> bytes:
+    return msgspec.json.encode({"message": message}) + b"\n"
+
+
+def stream_type(request: web.Request, tty: bool) -> str:
+    """Content type of logs and of an upgraded connection."""
+    return MULTIPLEXED if not tty and request[VERSION] >= (1, 42) else RAW
+
+
+async def start(request: web.Request, content_type: str) -> web.StreamResponse:
+    """The head, sent at once; the body follows by `write`."""
+    response = web.StreamResponse(headers={"Content-Type": content_type})
+    if request.version >= (1, 1):
+        response.enable_chunked_encoding()
+    await response.prepare(request)
+    return response
+
+
+async def chunks(request: web.Request, source: AsyncIterator[bytes], content_type: str) -> web.StreamResponse:
+    """Send what `source` yields as it comes. An error before the first chunk is an ordinary one."""
+    async with _closing(source):
+        first = await anext(source, None)
+        response = await start(request, content_type)
+        if first is not None:
+            await response.write(first)
+            await _rest(request, response, source)
+        await response.write_eof()
+    return response
+
+
+async def frames(request: web.Request, source: AsyncIterator[bytes], content_type: str) -> web.StreamResponse:
+    """As `chunks`, but the head goes out before the first frame exists (logs -f of a silent container)."""
+    async with _closing(source):
+        response = await start(request, content_type)
+        await _rest(request, response, source)
+        await response.write_eof()
+    return response
+
+
+async def progress(request: web.Request, source: AsyncIterator[Mapping[str, Any]]) -> web.StreamResponse:
+    """JSON lines of a pull, load, import or build. An error before the first is an ordinary one, later it travels in-band."""
+    async with _closing(source):
+        first = await anext(source, None)
+        response = await start(request, "application/json")
+        try:
+            if first is not None:
+                await response.write(json_line(first))
+            async for item in source:
+                await response.write(json_line(item))
+        except EngineError as error:
+            await response.write(json_line({"errorDetail": {"message": str(error)}, "error": str(error)}))
+        await response.write_eof()
+    return response
+
+
+def json_line(item: Mapping[str, Any], end: bytes = b"\r\n") -> bytes:
+    return msgspec.json.encode(item) + end
+
+
+def frame(stream: int, data: bytes) -> bytes:
+    """stdcopy: stream 1 stdout, 2 stderr; 3 zero bytes; length, big-endian; data."""
+    return bytes((stream, 0, 0, 0)) + len(data).to_bytes(4, "big") + data
+
+
+class Unframe:
+    """Takes the stdcopy headers out again, wherever the chunks are cut."""
+
+    def __init__(self) -> None:
+        self._head = b""
+        self._left = 0
+
+    def feed(self, data: bytes) -> bytes:
+        out = []
+        while data:
+            if self._left:
+                out.append(data[: self._left])
+                taken = len(out[-1])
+                self._left -= taken
+            else:
+                taken = 8 - len(self._head)
+                self._head += data[:taken]
+                if len(self._head) == 8:
+                    self._left, self._head = int.from_bytes(self._head[4:], "big"), b""
+            data = data[taken:]
+        return b"".join(out)
+
+
+async def _rest(request: web.Request, response: web.StreamResponse, source: AsyncIterator[bytes]) -> None:
+    """Too late for a status: an error cuts the chunked body short, which every client notices."""
+    try:
+        async for chunk in source:
+            await response.write(chunk)
+    except ConnectionError:
+        raise
+    except Exception as error:
+        log.warning("%s broke off: %s", request.path, error)
+        raise ConnectionAbortedError(str(error)) from error
+
+
+def _closing(source: AsyncIterator[Any]) -> "aclosing[Any]":
+    return aclosing(source if isinstance(source, AsyncGenerator) else _generator(source))
+
+
+async def _generator(source: AsyncIterator[Any]) -> AsyncGenerator[Any, None]:
+    async for item in source:
+        yield item
