@@ -1,0 +1,112 @@
+"""Decompression by what the bytes say, in chunks, with a limit on how far they may expand."""
+
+import bz2
+import io
+import lzma
+import queue
+import threading
+from collections.abc import Iterator
+from typing import IO, Any, cast
+
+import zstandard
+from isal import igzip, isal_zlib
+
+CHUNK = 1 << 20
+_ZSTD_WINDOW = 128 << 20  # bytes; what the zstd command accepts by default, and so what people's images use
+_FREE_EXPANSION = 1 << 30  # bytes any archive may expand to
+_RATIO = 5_000  # beyond that: bytes out for a byte in; deflate reaches 1,032
+_DEPTH = 8  # chunks between the decompressing thread and its reader
+_MAGIC = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"\xfd7zXZ\x00": "xz", b"BZh": "bzip2"}
+_LONGEST = 6
+
+
+class BadArchive(Exception):
+    """The bytes are not what they claim to be; `str()` is for the client."""
+
+
+class Input(io.RawIOBase):
+    """A raw stream that can be looked into and knows how much was read. Takes over `fd`."""
+
+    def __init__(self, fd: int) -> None:
+        self._file = io.FileIO(fd)
+        self._ahead = b""
+        self.consumed = 0
+
+    def peek(self, size: int) -> bytes:
+        """The next `size` bytes, fewer only at the end."""
+        while len(self._ahead) < size and (more := self._file.read(size - len(self._ahead))):
+            self._ahead += more
+        return self._ahead[:size]
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        if self._ahead:
+            count = min(len(buffer), len(self._ahead))
+            buffer[:count] = self._ahead[:count]
+            self._ahead = self._ahead[count:]
+        else:
+            count = self._file.readinto(buffer) or 0
+        self.consumed += count
+        return count
+
+
+def codec_of(start: bytes) -> str:
+    """gzip, zstd, xz, bzip2, or "" for none of them."""
+    for magic, name in _MAGIC.items():
+        if start.startswith(magic):
+            return name
+    return "zstd" if start[1:4] == b"\x2a\x4d\x18" and start[0] & 0xF0 == 0x50 else ""  # a skippable frame first: zstd:chunked
+
+
+def chunks(source: Input) -> Iterator[bytes]:
+    """The decompressed content, about a mebibyte at a time. Raises BadArchive for broken data and for bombs."""
+    reader = _reader(source)
+    total = 0
+    try:
+        while data := reader.read(CHUNK):
+            total += len(data)
+            if total > _FREE_EXPANSION and total > source.consumed * _RATIO:
+                raise BadArchive(f"archive expands more than {_RATIO} times: refused")
+            yield data
+    except (EOFError, lzma.LZMAError, zstandard.ZstdError, isal_zlib.error) as error:
+        raise BadArchive(f"cannot decompress archive: {error}") from error
+    except OSError as error:
+        if error.errno is not None:
+            raise
+        raise BadArchive(f"cannot decompress archive: {error}") from error  # bz2 has no class of its own for it
+
+
+def ahead(source: Iterator[bytes]) -> Iterator[bytes]:
+    """`source`, run in a thread a few chunks ahead: reading, decompressing and hashing release the interpreter's lock."""
+    ready: queue.Queue[bytes | BaseException | None] = queue.Queue(_DEPTH)
+
+    def run() -> None:
+        try:
+            for chunk in source:
+                ready.put(chunk)
+            ready.put(None)
+        except BaseException as error:  # raised again where the chunks are taken
+            ready.put(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    while (item := ready.get()) is not None:
+        if isinstance(item, BaseException):
+            raise item
+        yield item
+
+
+def _reader(source: Input) -> IO[bytes]:
+    codec = codec_of(source.peek(_LONGEST))
+    file = cast(IO[bytes], source)
+    if codec == "gzip":
+        return cast(IO[bytes], igzip.open(file, "rb"))
+    if codec == "zstd":
+        decompressor = zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW)
+        return cast(IO[bytes], decompressor.stream_reader(file, read_size=CHUNK, read_across_frames=True))
+    if codec == "xz":
+        return cast(IO[bytes], lzma.LZMAFile(file))
+    if codec == "bzip2":
+        return cast(IO[bytes], bz2.BZ2File(file))
+    return file

@@ -1,0 +1,282 @@
+"""Unpacks a layer's tar into the current directory, as overlayfs wants it.
+
+Runs in a worker chrooted into the directory it fills, with umask 0: whatever links a tar makes, nothing it writes is outside.
+"""
+
+import contextlib
+import errno
+import os
+import shutil
+import stat
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from compat_engine.images.tarreader import BadTar, Entry, TarReader
+
+_CREATE = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+_WHITEOUT, _OPAQUE, _AUFS = b".wh.", b".wh..wh..opq", b".wh..wh."
+_OVERLAY = (b"trusted.overlay.", b"user.overlay.")  # what overlayfs believes: never taken from a tar
+_ENTRY_LIMIT = 20_000_000
+_SPACE_CHECK = 64 << 20  # bytes written between looks at the free space
+_RESERVE = 64 << 20  # bytes left free
+_ID_LIMIT = (1 << 32) - 1
+_NODES = {b"3": stat.S_IFCHR, b"4": stat.S_IFBLK, b"6": stat.S_IFIFO}
+_TIME_LIMIT = 1 << 62  # ns; what the kernel's 64-bit seconds and Python's arithmetic both hold with ease
+
+
+@dataclass(slots=True)
+class Unpacked:
+    """size: bytes of all files. implied: directories no entry described, made for what is in them."""
+
+    size: int = 0
+    implied: set[bytes] = field(default_factory=set)
+
+
+class Extractor:
+    """One layer: `run` once. Raises BadTar for what no layer may hold, OSError for what the filesystem refuses."""
+
+    def __init__(self, progress: Callable[[int], None] = lambda written: None) -> None:
+        self._progress = progress
+        self._result = Unpacked()
+        self._times: dict[bytes, int] = {}  # directories' mtimes, set when nothing more is put into them
+        self._whiteouts: set[bytes] = set()
+        self._unchecked = 0
+        self._types: dict[bytes, Callable[[bytes, Entry, TarReader], None]] = {
+            b"0": self._file,
+            b"1": self._hard_link,
+            b"2": self._symlink,
+            b"3": self._node,
+            b"4": self._node,
+            b"5": self._directory,
+            b"6": self._node,
+        }
+
+    def run(self, reader: TarReader) -> Unpacked:
+        for count, entry in enumerate(reader):
+            if count > _ENTRY_LIMIT:
+                raise BadTar("too many entries in archive")
+            path = clean(entry.name)
+            base = path.rpartition(b"/")[2]
+            if base.startswith(_WHITEOUT):
+                self._whiteout(path, base)
+            elif path:
+                self._types[entry.type](path, entry, reader)
+            elif entry.type == b"5":
+                self._describe(b".", entry)
+            else:
+                raise BadTar("the root of an archive must be a directory")
+        for path, mtime in self._times.items():
+            if _is_directory(path):  # a later entry may have replaced it
+                _set_time(path, mtime)
+        self._result.implied = {path for path in self._result.implied if _is_directory(path)}
+        return self._result
+
+    def _file(self, path: bytes, entry: Entry, reader: TarReader) -> None:
+        fd = self._make(path, lambda: os.open(path, _CREATE, entry.mode))
+        try:
+            self._fill(fd, entry, reader)
+            if entry.uid or entry.gid:
+                os.fchown(fd, *_owner(entry))
+            if entry.mode & 0o7000:
+                os.fchmod(fd, entry.mode)  # chown clears these bits
+            for name, value in entry.xattrs.items():
+                _set_xattr(fd, name, value, entry)
+            os.utime(fd, ns=(_time(entry), _time(entry)))
+        finally:
+            os.close(fd)
+        self._result.size += entry.size
+
+    def _fill(self, fd: int, entry: Entry, reader: TarReader) -> None:
+        if entry.extents is not None:
+            _fill_sparse(fd, entry, reader)
+        else:
+            for piece in reader.data():
+                write_all(fd, piece)
+        self._unchecked += entry.size
+        if self._unchecked > _SPACE_CHECK:
+            _check_space(fd)
+            self._progress(self._unchecked)
+            self._unchecked = 0
+
+    def _directory(self, path: bytes, entry: Entry, reader: TarReader) -> None:
+        with contextlib.suppress(FileExistsError):
+            self._make(path, lambda: os.mkdir(path, entry.mode), keep_directory=True)
+        if path in self._whiteouts:
+            os.setxattr(path, "trusted.overlay.opaque", b"y", follow_symlinks=False)
+        self._result.implied.discard(path)
+        self._describe(path, entry)
+
+    def _describe(self, path: bytes, entry: Entry) -> None:
+        os.chown(path, *_owner(entry), follow_symlinks=False)
+        os.chmod(path, entry.mode)
+        for name, value in entry.xattrs.items():
+            _set_xattr(path, name, value, entry)
+        self._times[path] = _time(entry)
+
+    def _hard_link(self, path: bytes, entry: Entry, reader: TarReader) -> None:
+        target = clean(entry.link)
+        if target != path:
+            self._make(path, lambda: os.link(target, path, follow_symlinks=False), source=target)
+
+    def _symlink(self, path: bytes, entry: Entry, reader: TarReader) -> None:
+        self._make(path, lambda: os.symlink(entry.link, path))
+        self._finish(path, entry)
+
+    def _node(self, path: bytes, entry: Entry, reader: TarReader) -> None:
+        device = _device(entry)
+        self._make(path, lambda: os.mknod(path, _NODES[entry.type] | entry.mode, device))
+        self._finish(path, entry)
+        if entry.mode & 0o7000:
+            os.chmod(path, entry.mode)
+
+    def _finish(self, path: bytes, entry: Entry) -> None:
+        if entry.uid or entry.gid:
+            os.chown(path, *_owner(entry), follow_symlinks=False)
+        for name, value in entry.xattrs.items():
+            _set_xattr(path, name, value, entry)
+        _set_time(path, _time(entry))
+
+    def _whiteout(self, path: bytes, base: bytes) -> None:
+        parent = path[: -len(base)].rstrip(b"/")
+        if base == _OPAQUE:
+            if parent and not _is_directory(parent):
+                self._parents(path)
+            os.setxattr(parent or b".", "trusted.overlay.opaque", b"y", follow_symlinks=False)
+            return
+        hidden = base[len(_WHITEOUT) :]
+        if base.startswith(_AUFS):
+            return  # bookkeeping of aufs, means nothing to others
+        if hidden in (b"", b".", b".."):
+            raise BadTar(f"invalid whiteout {os.fsdecode(path)!r}")
+        target = parent + b"/" + hidden if parent else hidden
+        self._whiteouts.add(target)
+        try:
+            self._make(target, lambda: os.mknod(target, stat.S_IFCHR, 0), keep=True)
+        except FileExistsError:  # a whiteout hides what is below this layer, never what the layer itself brings
+            if _is_directory(target):
+                os.setxattr(target, "trusted.overlay.opaque", b"y", follow_symlinks=False)
+
+    def _make(
+        self,
+        path: bytes,
+        call: Callable[[], int | None],
+        *,
+        keep: bool = False,
+        keep_directory: bool = False,
+        source: bytes = b"",
+    ) -> int:
+        """`call`, which makes `path`, after making room for it: missing parents are made, what is there already is replaced."""
+        for _ in range(3):
+            try:
+                return call() or 0
+            except (FileNotFoundError, NotADirectoryError):
+                if source and not os.path.lexists(source):
+                    raise
+                self._parents(path)
+            except FileExistsError:
+                if keep or (keep_directory and _is_directory(path)):
+                    raise
+                self._clear(path)
+        return call() or 0
+
+    def _parents(self, path: bytes) -> None:
+        at = path.find(b"/")
+        while at > 0:
+            try:
+                os.mkdir(path[:at], 0o755)
+                self._result.implied.add(path[:at])
+                if path[:at] in self._whiteouts:
+                    os.setxattr(path[:at], "trusted.overlay.opaque", b"y", follow_symlinks=False)
+            except FileExistsError:
+                if path[:at] in self._whiteouts and not _is_directory(path[:at]):
+                    self._clear(path[:at])
+                    continue
+            at = path.find(b"/", at + 1)
+
+    def _clear(self, path: bytes) -> None:
+        if _is_directory(path):
+            shutil.rmtree(path)
+        else:
+            os.unlink(path)
+
+
+def clean(name: bytes) -> bytes:
+    """`name` relative to the root, without `.`, `..`, doubled slashes; b"" is the root. Raises BadTar when it points above."""
+    parts: list[bytes] = []
+    for part in name.split(b"/"):
+        if part == b"..":
+            if not parts:
+                raise BadTar(f"{os.fsdecode(name)!r} is outside of the archive's root")
+            parts.pop()
+        elif part and part != b".":
+            parts.append(part)
+    if b"\0" in name:
+        raise BadTar("archive/tar: invalid tar header")
+    return b"/".join(parts)
+
+
+def _fill_sparse(fd: int, entry: Entry, reader: TarReader) -> None:
+    os.ftruncate(fd, entry.size)
+    extents = iter(entry.extents or ())
+    offset = left = 0
+    for piece in reader.data():
+        while piece:
+            while not left:
+                offset, left = next(extents)
+            count = os.pwrite(fd, piece[:left], offset)
+            offset, left, piece = offset + count, left - count, piece[count:]
+
+
+def write_all(fd: int, piece: memoryview) -> None:
+    while (written := os.write(fd, piece)) < len(piece):
+        piece = piece[written:]
+
+
+def _owner(entry: Entry) -> tuple[int, int]:
+    if not (0 <= entry.uid < _ID_LIMIT and 0 <= entry.gid < _ID_LIMIT):
+        raise BadTar("archive/tar: owner out of range")
+    return entry.uid, entry.gid
+
+
+def _device(entry: Entry) -> int:
+    if not (0 <= entry.major < 1 << 12 and 0 <= entry.minor < 1 << 20):
+        raise BadTar("archive/tar: device number out of range")
+    return os.makedev(entry.major, entry.minor)
+
+
+def _time(entry: Entry) -> int:
+    return entry.mtime_ns if -_TIME_LIMIT < entry.mtime_ns < _TIME_LIMIT else 0
+
+
+def _set_time(path: bytes, mtime: int) -> None:
+    os.utime(path, ns=(mtime, mtime), follow_symlinks=False)
+
+
+def _set_xattr(target: int | bytes, name: bytes, value: bytes, entry: Entry) -> None:
+    if name.startswith(_OVERLAY):
+        return
+    try:
+        if isinstance(target, int):
+            os.setxattr(target, name, value)
+        else:
+            os.setxattr(target, name, value, follow_symlinks=False)
+    except ValueError:
+        raise BadTar("archive/tar: invalid extended attribute") from None
+    except OSError as error:
+        # The host's filesystem or security module may not know the attribute; user.* is only for files and directories.
+        user_on_special = error.errno == errno.EPERM and name.startswith(b"user.") and entry.type not in (b"0", b"5")
+        if error.errno != errno.ENOTSUP and not user_on_special:
+            raise
+
+
+def _is_directory(path: bytes) -> bool:
+    try:
+        return stat.S_ISDIR(os.lstat(path).st_mode)
+    except OSError:
+        return False
+
+
+def _check_space(fd: int) -> None:
+    room = os.fstatvfs(fd)
+    if room.f_bavail * room.f_frsize < _RESERVE:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

@@ -1,0 +1,100 @@
+"""Images as the engine sees them: one object with a method a use case; the work is in the modules beside it."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+from compat_engine.images import gc
+from compat_engine.images.archive_load import Platform, load
+from compat_engine.images.archive_save import save
+from compat_engine.images.import_ import import_
+from compat_engine.images.library import Library
+from compat_engine.images.records import Image, Layer
+from compat_engine.images.reference import Reference
+from compat_engine.images.remove import InUse, Removal, User, prune, remove
+from compat_engine.images.snapshots import Snapshots
+from compat_engine.store.records import Records
+from compat_engine.store.tree import Tree
+
+__all__ = ["Image", "Images", "InUse", "Layer", "Removal", "Snapshots", "User"]
+
+
+class Images:
+    """Make with `open`, end with `close`. Lookups are immediate; everything async may be cancelled and leaves nothing half."""
+
+    def __init__(self, tree: Tree, records: Records) -> None:
+        self.library = Library(tree, records, self._released)
+
+    @classmethod
+    async def open(cls, tree: Tree, records: Records) -> "Images":
+        """Loads the records and sweeps what a crash left; nothing else may use Tree.tmp before it returns."""
+        images = cls(tree, records)
+        await images.library.read()
+        await gc.sweep(images.library)
+        return images
+
+    async def close(self) -> None:
+        await self.library.workers.close()
+
+    @property
+    def snapshots(self) -> Snapshots:
+        return self.library.snapshots
+
+    def find(self, word: str, platform: str = "") -> Image:
+        """By reference, id, unique prefix or digest. Raises NotFound, InvalidParameter."""
+        return self.library.find(word, platform)
+
+    def all(self) -> list[Image]:
+        return list(self.library.images.values())
+
+    def tags(self, id: str) -> list[str]:
+        return self.library.tags(id)
+
+    def digests(self, id: str) -> list[str]:
+        return self.library.digests(id)
+
+    def references(self, id: str) -> list[Reference]:
+        return self.library.references(id)
+
+    def children(self, id: str) -> list[str]:
+        return self.library.children(id)
+
+    async def tag(self, image: Image, reference: Reference) -> None:
+        """Points `reference` to the image; what it named before keeps its other names. Raises NotFound when the image is gone."""
+        async with self.library.lock:
+            await self.library.commit(self.library.find(image.id), [], [reference])
+
+    async def remove(self, word: str, force: bool, noprune: bool, in_use: InUse) -> Removal:
+        """Raises NotFound, Conflict."""
+        return await remove(self.library, word, force, noprune, in_use)
+
+    async def prune(self, images: list[Image], dangling_only: bool, in_use: InUse) -> Removal:
+        return await prune(self.library, images, dangling_only, in_use)
+
+    def load(self, body: AsyncIterator[bytes], quiet: bool, platform: Platform | None = None) -> AsyncIterator[dict[str, Any]]:
+        """Progress objects of `docker load`; raises InvalidParameter for what is no image archive."""
+        return load(self.library, body, quiet, platform)
+
+    def save(self, words: list[str]) -> AsyncIterator[bytes]:
+        """A tar of the images. Raises NotFound at once."""
+        return save(self.library, words)
+
+    async def import_(
+        self,
+        body: AsyncIterator[bytes],
+        name: Reference | None = None,
+        lines: tuple[str, ...] = (),
+        message: str = "",
+        platform: str = "",
+    ) -> Image:
+        return await import_(self.library, body, name, list(lines), message, platform, None)
+
+    def shared_size(self, image: Image) -> int:
+        """Bytes of the layers other images use too."""
+        others = {layer.chain_id for other in self.all() if other.id != image.id for layer in other.layers}
+        return sum(layer.size for layer in image.layers if layer.chain_id in others)
+
+    async def _released(self, chain: str) -> None:
+        """A snapshot is gone: its layers too when the image they came from was removed by force before."""
+        if not any(image.chain == chain for image in self.all()) and chain not in self.snapshots.chains():
+            async with self.library.lock:
+                await gc.collect(self.library, [])

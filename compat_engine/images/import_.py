@@ -1,0 +1,117 @@
+"""`docker import`: the tar of a root filesystem, from the client or from a URL, becomes an image of one layer."""
+
+import asyncio
+import json
+import os
+import urllib.error
+import urllib.request
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+from compat_engine.errors import Internal, InvalidParameter
+from compat_engine.images import changes
+from compat_engine.images.intake import feed, workspace
+from compat_engine.images.layers import Incoming, IncomingLayer, Say, add, unpack
+from compat_engine.images.library import Library, host_platform, now_text
+from compat_engine.images.records import LAYER, Descriptor, Image
+from compat_engine.images.reference import Reference
+
+_TIMEOUT = 60  # seconds without a byte from a server
+_SUFFIX = {"gzip": "+gzip", "zstd": "+zstd"}
+
+
+async def import_(
+    library: Library,
+    body: AsyncIterator[bytes],
+    name: Reference | None,
+    lines: list[str],
+    message: str,
+    platform: str,
+    say: Say | None,
+) -> Image:
+    """Adds the image. `lines`: Dockerfile instructions, checked before the body is read; platform: "os[/arch[/variant]]" or "".
+
+    Raises InvalidParameter for bad instructions, platforms and tars.
+    """
+    runtime = changes.apply({}, lines)
+    system = _platform(platform)
+    async with workspace(library.tree.tmp) as work:
+        blob = await _receive(library, body, work / "body")
+        try:
+            unpacked = await unpack(library, IncomingLayer(blob, work / "body"), work / "layer")
+        except OSError as error:
+            raise Internal(f"failed to register layer: {error.strerror}") from error
+        config = _config(system, runtime, unpacked.diff_id, message)
+        names = (name,) if name else ()
+        return await add(library, Incoming(config, (IncomingLayer(blob, work / "body", unpacked),), names), work, say)
+
+
+async def download(url: str) -> AsyncIterator[bytes]:
+    """The bytes at an http or https URL (http when it says neither). Raises Internal for what the server or the network says."""
+    if not url.startswith(("http://", "https://")):
+        url = f"http://{url}"
+    response = await asyncio.to_thread(_open, url)
+    try:
+        while chunk := await asyncio.to_thread(_read, response, url):
+            yield chunk
+    finally:
+        response.close()
+
+
+def _open(url: str) -> Any:
+    try:
+        return urllib.request.urlopen(url, timeout=_TIMEOUT)
+    except urllib.error.HTTPError as error:
+        raise Internal(f"Got HTTP status code >= 400: {error.code} {error.reason}") from None
+    except (OSError, ValueError) as error:
+        raise Internal(f'Get "{url}": {getattr(error, "reason", error)}') from None
+
+
+def _read(response: Any, url: str) -> bytes:
+    try:
+        content: bytes = response.read(1 << 20)
+    except OSError as error:
+        raise Internal(f'Get "{url}": {error}') from None
+    return content
+
+
+async def _receive(library: Library, body: AsyncIterator[bytes], file: Path) -> Descriptor:
+    """The body, as it comes, in `file`."""
+    fd = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        done = await feed(library.workers, "receive", body, fd)
+    except OSError as error:
+        raise Internal(f"cannot store the archive: {error.strerror}") from error
+    finally:
+        os.close(fd)
+    return Descriptor(LAYER + _SUFFIX.get(done["codec"], ""), done["digest"], done["size"])
+
+
+def _config(platform: tuple[str, str, str], runtime: dict[str, Any], diff_id: str, message: str) -> bytes:
+    now = now_text()
+    comment = {"comment": message} if message else {}
+    config: dict[str, Any] = {
+        "architecture": platform[1],
+        **comment,
+        "config": runtime,
+        "created": now,
+        "history": [{"created": now, **comment}],
+        "os": platform[0],
+        "rootfs": {"type": "layers", "diff_ids": [diff_id]},
+    }
+    if platform[2]:
+        config["variant"] = platform[2]
+    return json.dumps(config, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def _platform(text: str) -> tuple[str, str, str]:
+    host = host_platform()
+    if not text:
+        return host
+    system, architecture, variant = (*text.lower().split("/"), "", "")[:3]
+    if system != "linux" and not architecture:
+        return host[0], system, ""
+    if system != "linux":
+        raise InvalidParameter("operating system is not supported")
+    return system, architecture or host[1], variant

@@ -1,0 +1,84 @@
+"""Bytes from a client into files of the store's own, through a worker, without the event loop touching the disk."""
+
+import asyncio
+import contextlib
+import fcntl
+import os
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from shutil import rmtree
+from tempfile import mkdtemp
+from typing import Any
+
+from compat_engine.images.waiting import uninterrupted
+from compat_engine.images.workers import Workers
+
+_PIPE = 1 << 20  # bytes between the loop and the worker
+
+
+@contextlib.asynccontextmanager
+async def workspace(tmp: Path) -> AsyncIterator[Path]:
+    """A directory of one's own below Tree.tmp, gone with everything in it afterwards."""
+    directory = Path(await asyncio.to_thread(mkdtemp, "", "image-", tmp))
+    try:
+        yield directory
+    finally:
+        await uninterrupted(asyncio.to_thread(rmtree, directory))
+
+
+async def feed(workers: Workers, job: str, body: AsyncIterator[bytes], target: int) -> dict[str, Any]:
+    """Runs `job` on [pipe, target] and writes `body` into the pipe. Raises what the job does, or what `body` does."""
+    with _pipe() as (reading, writing):
+        task = asyncio.ensure_future(workers.run(job, [reading, target]))
+        try:
+            await _pour(body, writing, task)
+            os.dup2(reading, writing)  # closes our writing end: end of file for the worker
+            return await task
+        except BaseException:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            raise
+
+
+async def _pour(body: AsyncIterator[bytes], fd: int, job: "asyncio.Future[Any]") -> None:
+    """Writes the body until it ends or the job does: a job that gave up early has its failure to tell."""
+    async for chunk in body:
+        view = memoryview(chunk)
+        while view:
+            if job.done():
+                return
+            try:
+                view = view[os.write(fd, view) :]
+            except BlockingIOError:
+                await _writable(fd, job)
+            except BrokenPipeError:
+                return
+
+
+async def _writable(fd: int, job: "asyncio.Future[Any]") -> None:
+    loop = asyncio.get_running_loop()
+    ready: asyncio.Future[None] = loop.create_future()
+    loop.add_writer(fd, _resolve, ready)
+    try:
+        await asyncio.wait({ready, job}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        loop.remove_writer(fd)
+
+
+def _resolve(ready: "asyncio.Future[None]") -> None:
+    if not ready.done():
+        ready.set_result(None)
+
+
+@contextmanager
+def _pipe() -> Iterator[tuple[int, int]]:
+    reading, writing = os.pipe2(os.O_CLOEXEC)
+    try:
+        with contextlib.suppress(OSError):  # past the user's limit for pipes: a smaller one does as well
+            fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, _PIPE)
+        os.set_blocking(writing, False)
+        yield reading, writing
+    finally:
+        os.close(reading)
+        os.close(writing)

@@ -1,0 +1,173 @@
+"""The merged view of layers read with plain system calls: what overlayfs would show, without mounting anything.
+
+Layers are directory descriptors, topmost first. Symlinks resolve inside the view, as in a container's root.
+"""
+
+import errno
+import os
+import stat
+from collections.abc import Sequence
+from contextlib import ExitStack
+
+from compat_engine.images.extract import write_all
+
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_LINK_LIMIT = 40
+_CHUNK = 1 << 20
+_OPAQUE = "trusted.overlay.opaque"
+
+
+class Merged:
+    """Use as a context manager; it owns every descriptor it opens. `stack` values are one directory's parts, topmost first."""
+
+    def __init__(self, lowers: Sequence[str]) -> None:
+        self._open = ExitStack()
+        self.root = [self._keep(os.open(lower, _DIRECTORY)) for lower in lowers]
+
+    def __enter__(self) -> "Merged":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._open.close()
+
+    def directory(self, path: str) -> list[int] | None:
+        """The directory at `path`, links followed; None when there is none."""
+        trail = [self.root]
+        todo = [part for part in reversed(path.split("/")) if part not in ("", ".")]
+        links = 0
+        while todo:
+            part = todo.pop()
+            if part == "..":
+                trail = trail[:-1] or [self.root]
+                continue
+            fd, found = self.lookup(trail[-1], part)
+            if found is None:
+                return None
+            if stat.S_ISLNK(found.st_mode):
+                links += 1
+                if links > _LINK_LIMIT:
+                    raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
+                target = os.readlink(part, dir_fd=fd)
+                trail = [self.root] if target.startswith("/") else trail
+                todo += [piece for piece in reversed(target.split("/")) if piece not in ("", ".")]
+            elif stat.S_ISDIR(found.st_mode):
+                trail.append(self.child(trail[-1], part))
+            else:
+                return None
+        return trail[-1]
+
+    def lookup(self, stack: Sequence[int], name: str) -> tuple[int, os.stat_result | None]:
+        """Which layer's directory shows `name`, and its status; None when no layer does or a whiteout hides it."""
+        for fd in stack:
+            try:
+                found = os.stat(name, dir_fd=fd, follow_symlinks=False)
+            except FileNotFoundError:
+                continue
+            return fd, None if _is_whiteout(found) else found
+        return -1, None
+
+    def child(self, stack: Sequence[int], name: str) -> list[int]:
+        """The parts of the directory `name`, down to the first layer that hides what is below it."""
+        parts: list[int] = []
+        for fd in stack:
+            try:
+                part = os.open(name, _DIRECTORY, dir_fd=fd)
+            except FileNotFoundError:
+                continue
+            except (NotADirectoryError, OSError) as error:
+                if error.errno in (errno.ENOTDIR, errno.ELOOP, errno.ENXIO):
+                    break  # a whiteout or a file hides what is below
+                raise
+            parts.append(self._keep(part))
+            if _is_opaque(part):
+                break
+        return parts
+
+    def names(self, stack: Sequence[int]) -> list[str]:
+        return sorted({name for fd in stack for name in os.listdir(fd)})
+
+    def _keep(self, fd: int) -> int:
+        self._open.callback(os.close, fd)
+        return fd
+
+
+def copy_tree(lowers: Sequence[str], path: str, destination: int) -> bool:
+    """Copies the content of the directory `path` of the merged `lowers` into the directory `destination`, and gives that the
+    directory's owner, mode and times. False (and nothing done) when the view has no such directory."""
+    with Merged(lowers) as view:
+        stack = view.directory(path)
+        if stack is None:
+            return False
+        _Copy(view).directory(stack, destination)
+    return True
+
+
+class _Copy:
+    def __init__(self, view: Merged) -> None:
+        self._view = view
+        self._links: dict[tuple[int, int], str] = {}  # inode -> path by which a new link to its copy is made
+
+    def directory(self, stack: Sequence[int], into: int) -> None:
+        for name in self._view.names(stack):
+            fd, status = self._view.lookup(stack, name)
+            if status is None:
+                continue
+            if stat.S_ISDIR(status.st_mode):
+                os.mkdir(name, 0o700, dir_fd=into)
+                below = os.open(name, _DIRECTORY, dir_fd=into)
+                with Merged(()) as scope:  # closes this subtree's descriptors before the next one's are opened
+                    self.directory(scope.child(stack, name), below)
+                os.close(below)
+            else:
+                self._leaf(fd, name, status, into)
+        _describe(stack[0], os.fstat(stack[0]), into)
+
+    def _leaf(self, source: int, name: str, status: os.stat_result, into: int) -> None:
+        key = (status.st_dev, status.st_ino)
+        if status.st_nlink > 1 and key in self._links:
+            os.link(self._links[key], name, dst_dir_fd=into, follow_symlinks=False)
+            return
+        if stat.S_ISREG(status.st_mode):
+            self._file(source, name, status, into)
+        elif stat.S_ISLNK(status.st_mode):
+            os.symlink(os.readlink(name, dir_fd=source), name, dir_fd=into)
+            os.chown(name, status.st_uid, status.st_gid, dir_fd=into, follow_symlinks=False)
+            os.utime(name, ns=(status.st_atime_ns, status.st_mtime_ns), dir_fd=into, follow_symlinks=False)
+        elif not stat.S_ISSOCK(status.st_mode):
+            os.mknod(name, status.st_mode, status.st_rdev, dir_fd=into)
+            os.chown(name, status.st_uid, status.st_gid, dir_fd=into, follow_symlinks=False)
+            os.chmod(name, stat.S_IMODE(status.st_mode), dir_fd=into)
+        if status.st_nlink > 1:
+            self._links[key] = f"{os.readlink(f'/proc/self/fd/{into}')}/{name}"
+
+    def _file(self, source: int, name: str, status: os.stat_result, into: int) -> None:
+        reading = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=source)
+        writing = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=into)
+        try:
+            while chunk := os.read(reading, _CHUNK):
+                write_all(writing, memoryview(chunk))
+            _describe(reading, status, writing)
+        finally:
+            os.close(reading)
+            os.close(writing)
+
+
+def _describe(source: int, status: os.stat_result, target: int) -> None:
+    """Owner, mode, extended attributes (overlayfs' own left out), times."""
+    os.fchown(target, status.st_uid, status.st_gid)
+    os.fchmod(target, stat.S_IMODE(status.st_mode))
+    for name in os.listxattr(source):
+        if not name.startswith(("trusted.overlay.", "user.overlay.")):
+            os.setxattr(target, name, os.getxattr(source, name))
+    os.utime(target, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def _is_whiteout(status: os.stat_result) -> bool:
+    return stat.S_ISCHR(status.st_mode) and status.st_rdev == 0
+
+
+def _is_opaque(fd: int) -> bool:
+    try:
+        return os.getxattr(fd, _OPAQUE) == b"y"
+    except OSError:
+        return False
