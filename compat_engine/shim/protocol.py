@@ -48,3 +48,6 @@ EXIT = "exit.json"
 RUN, CREATED, GO, STARTED, FAILED, EXITED = "run", "created", "go", "started", "failed", "exited"
 SIGNAL, RESIZE, ATTACH, WATCH, HELLO, STATE = "signal", "resize", "attach", "watch", "hello", "state"
 EXEC, EXEC_STARTED, EXEC_FAILED, EXEC_EXITED = "exec", "exec-started", "exec-failed", "exec-exited"
+
+# between shim and init, on a socket that closes at execve; failed {...} as above
+JOINED, CONSOLE, EXECUTING = "joined", "console", "executing"

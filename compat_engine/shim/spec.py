@@ -125,6 +125,7 @@ class Log:
     path: str = ""  # absolute path of the current log file
     max_size: int = -1
     max_file: int = 1
+    attrs: str = ""  # a JSON object written into every record ("" for none): the labels and env chosen by --log-opt
 
 
 @dataclass(frozen=True, slots=True)

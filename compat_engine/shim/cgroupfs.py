@@ -1,0 +1,69 @@
+"""/sys/fs/cgroup inside a container: cgroup2, or a tmpfs with one v1 hierarchy a directory, as the host has them."""
+
+import os
+from dataclasses import dataclass
+
+from compat_engine.kernel import mounts as m
+from compat_engine.kernel.paths import make_directories
+from compat_engine.shim import mountflags
+from compat_engine.shim.spec import Mount, Spec
+
+
+@dataclass(frozen=True, slots=True)
+class Hierarchy:
+    """A v1 hierarchy of the host: where it is mounted and the options that name it ("cpu,cpuacct", "name=systemd")."""
+
+    point: str
+    options: str
+
+
+def mount(root: int, item: Mount, spec: Spec) -> None:
+    """Needs the process's final cgroup namespace. Raises OSError."""
+    hierarchies = _hierarchies()
+    flags = mountflags.parse(item.flags).flags
+    target = make_directories(root, item.target)
+    if hierarchies:
+        m.mount_on(target, "tmpfs", "tmpfs", flags & ~m.MS_RDONLY, "mode=755")
+    else:
+        m.mount_on(target, "cgroup", "cgroup2", flags, item.data)
+    os.close(target)
+    for hierarchy in hierarchies:
+        _mount_hierarchy(root, item.target, hierarchy, flags, spec)
+
+
+def _mount_hierarchy(root: int, base: str, hierarchy: Hierarchy, flags: int, spec: Spec) -> None:
+    name = os.path.basename(hierarchy.point)
+    target = make_directories(root, f"{base}/{name}")
+    own = next((item.path for item in spec.cgroups if item.path.startswith(f"{hierarchy.point}/")), "")
+    if spec.namespaces.cgroup == "host" and own:
+        _bind(own, target, flags)  # with no namespace of its own a container still sees no more than its own cgroup
+    else:
+        m.mount_on(target, "cgroup", "cgroup", flags, hierarchy.options)
+    os.close(target)
+    if "," in name:  # cpu,cpuacct is found under both names
+        parent = make_directories(root, base)
+        for part in name.split(","):
+            os.symlink(name, part, dir_fd=parent)
+        os.close(parent)
+
+
+def _bind(source: str, target: int, flags: int) -> None:
+    tree = m.open_tree(source, recursive=False)
+    m.mount_setattr(tree, m.MOUNT_ATTR_NOSUID | m.MOUNT_ATTR_NODEV | m.MOUNT_ATTR_NOEXEC | (flags & m.MS_RDONLY))
+    m.move_mount(tree, target)
+    os.close(tree)
+
+
+def _hierarchies() -> list[Hierarchy]:
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+        lines = [line.rstrip("\n").split(" - ") for line in file]
+    found: dict[str, Hierarchy] = {}
+    for left, right in lines:
+        type, _, options = right.split(" ", 2)
+        if type == "cgroup":
+            names = ",".join(word for word in options.split(",") if word not in _GENERAL)
+            found.setdefault(names, Hierarchy(left.split()[4], names))
+    return list(found.values())
+
+
+_GENERAL = ("rw", "ro", "xattr", "clone_children", "noprefix", "release_agent", "favordynmods")

@@ -1,0 +1,184 @@
+"""The container's cgroup directories, on v1, v2 and hybrids: make, write, join, look for OOM kills, remove. cgroups(7)."""
+
+import errno
+import os
+import signal
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+
+from compat_engine.kernel.bpf import attach_device_program
+from compat_engine.shim.failure import Failure, reason
+from compat_engine.shim.spec import CgroupDir
+
+_PROCS = "cgroup.procs"
+_KILL_SECONDS = 2.0
+_INHERITED = ("cpuset.cpus", "cpuset.mems")
+
+
+def make(directories: Sequence[CgroupDir]) -> None:
+    """Make each with what is missing above it and write its settings. Raises Failure; what was made then is for `remove`."""
+    for item in directories:
+        try:
+            _make_directory(item.path)
+        except OSError as error:
+            text = f"unable to apply cgroup configuration: mkdir {item.path}: {reason(error)}"
+            raise Failure(error.errno or 0, "cgroup", text) from error
+        _configure(item)
+
+
+def _make_directory(path: str) -> None:
+    if os.path.isdir(path):
+        return
+    parent = os.path.dirname(path)
+    _make_directory(parent)
+    if _exists(parent, "cgroup.controllers"):
+        _delegate(parent)
+    try:
+        os.mkdir(path, 0o755)
+    except FileExistsError:
+        return  # another shim made the common parent meanwhile
+    if _exists(path, _INHERITED[0]) and not _exists(path, "cgroup.controllers"):
+        for name in _INHERITED:  # a v1 cpuset begins empty, and nothing can join it then
+            _write(f"{path}/{name}", _read(f"{parent}/{name}"))
+
+
+def _delegate(parent: str) -> None:
+    """v2: a child has only the controllers its parent hands on."""
+    enabled = set(_read(f"{parent}/cgroup.subtree_control").split())
+    for controller in _read(f"{parent}/cgroup.controllers").split():
+        if controller not in enabled:
+            with suppress(OSError):  # the limits that need it will fail by name when they are written
+                _write(f"{parent}/cgroup.subtree_control", f"+{controller}")
+
+
+def _configure(item: CgroupDir) -> None:
+    for name, value in item.writes:
+        try:
+            _write(f"{item.path}/{name}", value)
+        except OSError as error:
+            text = f'failed to write "{value}" to {item.path}/{name}: {reason(error)}'
+            raise Failure(error.errno or 0, "cgroup", f"{_LIMITS}{text}") from error
+    if item.device_program:
+        try:
+            _attach_devices(item)
+        except OSError as error:
+            raise Failure(error.errno or 0, "cgroup", f"{_LIMITS}device program of {item.path}: {reason(error)}") from error
+
+
+_LIMITS = "error during container init: error setting cgroup config for procHooks process: "
+
+
+def _attach_devices(item: CgroupDir) -> None:
+    with open(item.device_program, "rb") as file:
+        program = file.read()
+    fd = os.open(item.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        attach_device_program(fd, program)
+    finally:
+        os.close(fd)
+
+
+def join(directories: Sequence[CgroupDir], pid: int = 0) -> None:
+    """Move the process (0: the caller) into all of them. Raises Failure."""
+    for item in directories:
+        try:
+            _write(f"{item.path}/{_PROCS}", str(pid))
+        except OSError as error:
+            text = f"unable to apply cgroup configuration: failed to write {pid}: write {item.path}/{_PROCS}: {reason(error)}"
+            raise Failure(error.errno or 0, "cgroup", text) from error
+
+
+def oom_killed(directories: Sequence[CgroupDir]) -> bool:
+    """Whether the kernel killed a process in them for want of memory."""
+    return any(_oom_count(f"{item.path}/{name}") > 0 for item in directories for name in ("memory.oom_control", "memory.events"))
+
+
+def _oom_count(path: str) -> int:
+    try:
+        lines = _read(path).splitlines()
+    except OSError:
+        return 0  # another controller's directory
+    return sum(int(line.split()[1]) for line in lines if line.startswith("oom_kill "))
+
+
+def kill_all(directories: Sequence[CgroupDir]) -> None:
+    """SIGKILL everything in them and below, until nothing is left or _KILL_SECONDS are over."""
+    limit = time.monotonic() + _KILL_SECONDS
+    for item in directories:
+        if _exists(item.path, "freezer.state"):
+            _write(f"{item.path}/freezer.state", "THAWED")  # a frozen v1 process does not die
+    while (pids := _members(directories)) and time.monotonic() < limit:
+        for pid in pids:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(0.002)
+
+
+def _members(directories: Sequence[CgroupDir]) -> set[int]:
+    pids: set[int] = set()
+    for item in directories:
+        for path, _, _ in os.walk(item.path):
+            try:
+                pids.update(int(line) for line in _read(f"{path}/{_PROCS}").split())
+            except OSError as error:
+                if error.errno not in (errno.ENOENT, errno.ENODEV):  # gone meanwhile
+                    raise
+    return pids - {0, os.getpid()}
+
+
+def remove(directories: Sequence[CgroupDir]) -> list[str]:
+    """Remove them and what the container made below; the paths that would not go, with the reason."""
+    return [left for item in reversed(directories) for left in _remove_tree(item.path)]
+
+
+def _remove_tree(path: str) -> list[str]:
+    try:
+        return _remove_directory(path)
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        if error.errno not in (errno.EBUSY, errno.ENOTEMPTY):
+            return [f"{path}: {reason(error)}"]
+    left = [item for child in _children(path) for item in _remove_tree(child)]
+    return left or _insist(path)
+
+
+def _remove_directory(path: str) -> list[str]:
+    os.rmdir(path)
+    return []
+
+
+def _insist(path: str) -> list[str]:
+    """The kernel may need a moment after the last process ended."""
+    for _ in range(100):
+        try:
+            return _remove_directory(path)
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            last = error
+            time.sleep(0.005)
+    return [f"{path}: {reason(last)}"]
+
+
+def _children(path: str) -> list[str]:
+    with os.scandir(path) as entries:
+        return [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]
+
+
+def _exists(directory: str, name: str) -> bool:
+    return os.path.exists(f"{directory}/{name}")
+
+
+def _read(path: str) -> str:
+    with open(path, encoding="ascii", errors="replace") as file:
+        return file.read()
+
+
+def _write(path: str, value: str) -> None:
+    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(fd, value.encode())
+    finally:
+        os.close(fd)

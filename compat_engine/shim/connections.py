@@ -1,0 +1,74 @@
+"""The daemons that listen: the control socket of the one that started us, and whoever connects to shim.sock later."""
+
+import os
+import socket
+from collections.abc import Callable
+
+from compat_engine.shim import channel
+from compat_engine.shim.loop import IN, Loop
+
+Receive = Callable[[socket.socket, channel.Message, list[int]], None]
+
+
+class Connections:
+    """received: called with each message; descriptors it leaves in the list are closed. lost: called at a connection's end."""
+
+    def __init__(
+        self, loop: Loop, received: Receive, lost: Callable[[socket.socket], None], report: Callable[[str], None]
+    ) -> None:
+        self._loop, self._received, self._lost, self._report = loop, received, lost, report
+        self._open: list[socket.socket] = []
+
+    def add(self, sock: socket.socket) -> None:
+        sock.setblocking(False)
+        self._open.append(sock)
+        self._loop.add(sock.fileno(), IN, lambda events: self._receive(sock))
+
+    def listen(self, listener: socket.socket) -> None:
+        self._loop.add(listener.fileno(), IN, lambda events: self._accept(listener))
+
+    def send(self, sock: socket.socket, message: channel.Message) -> None:
+        """A daemon that does not read is dropped: it will connect again and ask for the state."""
+        try:
+            channel.send(sock, message)
+        except OSError:
+            self._drop(sock)
+
+    def broadcast(self, message: channel.Message) -> None:
+        for sock in tuple(self._open):
+            self.send(sock, message)
+
+    def _accept(self, listener: socket.socket) -> None:
+        try:
+            sock, _ = listener.accept()
+        except BlockingIOError:
+            return
+        self.add(sock)
+
+    def _receive(self, sock: socket.socket) -> None:
+        try:
+            received = channel.receive(sock)
+        except BlockingIOError:
+            return
+        except ConnectionResetError:
+            received = None
+        except ValueError as error:
+            self._report(f"a message that is none: {error}")
+            received = None
+        if received is None:
+            self._drop(sock)
+            return
+        message, fds = received
+        try:
+            self._received(sock, message, fds)
+        except (KeyError, TypeError, IndexError) as error:  # a daemon of another version, or a broken one: not our end
+            self._report(f"message {message.get('op')!r}: {type(error).__name__} {error}")
+        finally:
+            for fd in fds:
+                os.close(fd)
+
+    def _drop(self, sock: socket.socket) -> None:
+        if sock in self._open:
+            self._open.remove(sock)
+            self._loop.remove(sock.fileno())
+            self._lost(sock)  # may keep the other direction open until we leave

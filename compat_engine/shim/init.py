@@ -1,0 +1,124 @@
+"""The container's first process from fork to execve. One straight script: its order is the design."""
+
+import os
+import socket
+from typing import NoReturn
+
+from compat_engine.kernel import namespaces as ns
+from compat_engine.kernel.process import close_others, set_dumpable
+from compat_engine.shim import channel, protocol, rootfs
+from compat_engine.shim.console import open_console
+from compat_engine.shim.execute import execute, fail, read_program
+from compat_engine.shim.failure import IN_INIT, Failure, reason, step
+from compat_engine.shim.spec import Spec
+
+_FLAGS = {"mnt": ns.CLONE_NEWNS, "uts": ns.CLONE_NEWUTS, "ipc": ns.CLONE_NEWIPC, "net": ns.CLONE_NEWNET}
+
+
+def run(spec: Spec, point: str, stdio: tuple[int, int, int], sync: socket.socket) -> NoReturn:
+    """Called in the forked child. point: an empty directory for the rootfs. stdio: descriptors that become 0, 1, 2.
+
+    On `sync`: created, (console), executing or failed go to the shim; joined and go come back.
+    """
+    try:
+        _prepare(stdio, sync)
+        _start(spec, point, sync)
+    except BaseException as error:  # the last line of defence of a forked child: it must leave here
+        fail(sync, error)
+
+
+def _prepare(stdio: tuple[int, int, int], sync: socket.socket) -> None:
+    os.setsid()
+    set_dumpable(False)  # until execve we are the host's Python with the host's privileges
+    for number, fd in enumerate(stdio):
+        os.dup2(fd, number)
+    close_others((sync.fileno(),))
+
+
+def _start(spec: Spec, point: str, sync: socket.socket) -> NoReturn:
+    program = read_program(spec.process.seccomp)
+    shim = _Shim(spec, sync)
+    _enter_namespaces(spec)
+    channel.send(sync, {"op": protocol.CREATED})
+    root = rootfs.mount_root(spec.rootfs, point, spec.rootfs_propagation)
+    rootfs.mount_all(root, spec, shim)
+    rootfs.make_cwd(root, spec.process.cwd)
+    shim.ready()
+    shim.wait_for_go()  # the sysctls below may speak of the interface the daemon made
+    _set_names(spec)
+    _set_sysctls(spec)
+    rootfs.protect(root, spec)  # after the sysctls: /proc/sys is read-only from here on
+    rootfs.enter(root)
+    if spec.process.tty:
+        open_console(spec.process, sync, bind=True)
+    execute(spec.process, program, sync)
+
+
+class _Shim(rootfs.CgroupNamespace):
+    """The other end of `sync`, as far as init waits for it."""
+
+    def __init__(self, spec: Spec, sync: socket.socket) -> None:
+        self._spec, self._sync = spec, sync
+        self._missing = {protocol.JOINED, *((protocol.GO,) if spec.wait_for_go else ())}
+        self._entered = False
+
+    def ready(self) -> None:
+        """Wait until the shim has moved us into the cgroup, then take that as the root of our cgroup namespace."""
+        if not self._entered:
+            self._entered = True
+            self._wait(protocol.JOINED)
+            _enter_one(self._spec.namespaces.cgroup, "cgroup", ns.CLONE_NEWCGROUP)
+
+    def wait_for_go(self) -> None:
+        self._wait(protocol.GO)
+
+    def _wait(self, op: str) -> None:
+        while op in self._missing:
+            received = channel.receive(self._sync)
+            if received is None:
+                os._exit(1)  # the shim is gone, and with it the reason to go on
+            self._missing.discard(received[0]["op"])
+
+
+def _enter_namespaces(spec: Spec) -> None:
+    wanted = {name: getattr(spec.namespaces, name) for name in _FLAGS}
+    for name, how in wanted.items():  # joins first: their paths are the host's
+        if how != "new":
+            _enter_one(how, name, _FLAGS[name])
+    with step("namespaces", f"{IN_INIT}unable to create new namespaces"):
+        ns.unshare(sum(_FLAGS[name] for name, how in wanted.items() if how == "new"))
+
+
+def _enter_one(how: str, name: str, flag: int) -> None:
+    if how == "host":
+        return
+    with step("namespaces", f"{IN_INIT}unable to enter the {name} namespace {how}"):
+        if how == "new":
+            ns.unshare(flag)
+        else:
+            ns.join(how, flag)
+
+
+def _set_names(spec: Spec) -> None:
+    if spec.namespaces.uts != "new":
+        return
+    with step("hostname", f"{IN_INIT}sethostname"):
+        if spec.hostname:
+            socket.sethostname(spec.hostname)
+        if spec.domainname:
+            ns.setdomainname(spec.domainname)
+
+
+def _set_sysctls(spec: Spec) -> None:
+    for name, value in spec.sysctls:
+        path = "/proc/sys/" + name.replace(".", "/")
+        try:
+            fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+        except OSError as error:
+            raise Failure(error.errno or 0, "sysctl", f"{IN_INIT}open {path}: {reason(error)}") from error
+        try:
+            os.write(fd, value.encode())
+        except OSError as error:
+            raise Failure(error.errno or 0, "sysctl", f"{IN_INIT}write {path}: {reason(error)}") from error
+        finally:
+            os.close(fd)

@@ -1,0 +1,68 @@
+"""The zygote: a small process from which shims are forked, so that a container costs a fork and no interpreter start.
+
+Started by the daemon before its heavy imports as `python -I -S -c "...; main(FD)"`, FD one end of a SEQPACKET pair. Imports
+all that shim and init will need: nothing is imported after a fork, the files are another root's by then.
+"""
+
+import fcntl
+import gc
+import os
+import signal
+import socket
+import sys
+from typing import NoReturn
+
+from compat_engine.shim import channel, protocol
+from compat_engine.shim.monitor import main as shim_main
+
+_SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SEAL
+
+
+def main(fd: int) -> NoReturn:
+    """Fork a shim for each `run`; leave when the daemon closes its end. Never answers."""
+    _run_from_memory(fd)
+    if os.getsid(0) != os.getpid() and os.getpgrp() != os.getpid():
+        os.setsid()  # a Ctrl-C on the daemon's terminal is not for us
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # shims are no one's to wait for
+    os.umask(0o022)
+    _warm_up()
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    daemon = socket.socket(fileno=fd)
+    os.set_inheritable(fd, False)
+    daemon.setblocking(True)
+    while (received := channel.receive(daemon)) is not None:
+        _launch(daemon, *received)
+    os._exit(0)
+
+
+def _run_from_memory(fd: int) -> None:
+    """Go on as a sealed copy of the interpreter. Between setns and execve, and with --init for good, a process of ours runs
+    inside a container, whose root could otherwise open /proc/PID/exe and write to the host's python through it."""
+    if os.readlink("/proc/self/exe").startswith("/memfd:"):
+        return
+    copy = os.memfd_create("compat-engine", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    with open("/proc/self/exe", "rb") as file:
+        while os.sendfile(copy, file.fileno(), None, 1 << 24):
+            pass
+    fcntl.fcntl(copy, fcntl.F_ADD_SEALS, _SEALS)
+    os.set_inheritable(fd, True)
+    os.execve(copy, [sys.executable, *sys.orig_argv[1:]], dict(os.environ))
+
+
+def _warm_up() -> None:
+    """Codecs and the like that the library loads at first use."""
+    os.waitstatus_to_exitcode(0)
+    "x".encode("ascii", "replace")
+    b"\xff".decode("utf-8", "backslashreplace")
+
+
+def _launch(daemon: socket.socket, message: channel.Message, fds: list[int]) -> None:
+    if message.get("op") == protocol.RUN and fds and os.fork() == 0:
+        daemon.close()
+        control, *rest = (socket.socket(fileno=item) for item in fds)
+        shim_main(message["bundle"], control, list(zip(rest, message.get("attach") or [], strict=True)))
+    for item in fds:
+        os.close(item)

@@ -1,0 +1,304 @@
+"""The shim: keeps one container. It owns the stdio, writes the log, starts execs, records the exit, and outlives the daemon."""
+
+import os
+import signal
+import socket
+from typing import NoReturn
+
+from compat_engine.kernel import namespaces as ns
+from compat_engine.kernel.process import reset_signals, set_subreaper, set_title
+from compat_engine.shim import cgroups, channel, clock, init, join, protocol
+from compat_engine.shim.attachment import Attachment
+from compat_engine.shim.bundle import Bundle
+from compat_engine.shim.child import Child, Watcher
+from compat_engine.shim.connections import Connections
+from compat_engine.shim.failure import Failure, place, step, unexpected
+from compat_engine.shim.jsonlog import JsonLog
+from compat_engine.shim.loop import Loop
+from compat_engine.shim.spec import Spec, load_process
+from compat_engine.shim.stdio import Log, NoLog
+from compat_engine.shim.watches import Watches
+
+_EXECS_SECONDS = 5.0  # how long the ends of execs are awaited after the container's
+_CRASHED = 255
+
+
+def main(path: str, control: socket.socket, attached: list[tuple[socket.socket, channel.Message]]) -> NoReturn:
+    """The whole life of a shim, in a process just forked by the launcher. path: the bundle."""
+    os.setsid()
+    os.chdir("/")
+    set_subreaper()  # the orphans of a container in the host's pid namespace come to us, not to the host's PID 1
+    reset_signals()
+    for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)  # a shim leaves when its container has ended, at no one's wish
+    null = os.open(os.devnull, os.O_RDWR)
+    for fd in (0, 1, 2):
+        os.dup2(null, fd)  # the daemon's terminal or pipe is not ours to hold
+    os.close(null)
+    bundle = Bundle(path)
+    set_title("ce-shim", ("compat-engine-shim", os.path.basename(path)))
+    shim = Shim(bundle, control)
+    try:
+        shim.begin(attached)
+        shim.loop.run()
+    except BaseException as error:  # a bug of ours must not leave a container nobody keeps
+        bundle.report(f"{type(error).__name__}: {error} ({place(error)})")
+        shim.crash()
+    finally:
+        os._exit(0)
+
+
+class Shim(Watcher):
+    def __init__(self, bundle: Bundle, control: socket.socket) -> None:
+        self.loop = Loop()
+        self._bundle, self._control = bundle, control
+        self._connections = Connections(self.loop, self._received, self._lost, bundle.report)
+        self._watches = Watches(self.loop)
+        self._execs: dict[str, Child] = {}
+        self._children: dict[int, Child] = {}  # by pid, until reaped
+        self._spec: Spec
+        self._main: Child
+        self._started_at = ""
+        self._exit: dict[str, object] = {}
+        self._going = False  # the daemon said go: from here on the start does not need it
+        self._drained = False
+        self._left = False
+        self._handlers = {
+            protocol.GO: self._on_go,
+            protocol.SIGNAL: self._on_signal,
+            protocol.RESIZE: self._on_resize,
+            protocol.ATTACH: self._on_attach,
+            protocol.WATCH: self._on_watch,
+            protocol.EXEC: self._on_exec,
+            protocol.HELLO: self._on_hello,
+        }
+
+    # the start
+
+    def begin(self, attached: list[tuple[socket.socket, channel.Message]]) -> None:
+        """Up to a forked init; a failure is told to the daemon and undone."""
+        self._connections.add(self._control)
+        self._watch_children()
+        try:
+            self._spec = self._bundle.spec()
+            self._going = not self._spec.wait_for_go
+            self._begin_container(attached)
+        except (Failure, OSError, ValueError, KeyError, TypeError) as error:
+            for sock, _ in attached:
+                sock.close()
+            self._abandon(unexpected(error))
+
+    def _begin_container(self, attached: list[tuple[socket.socket, channel.Message]]) -> None:
+        spec = self._spec
+        with step("bundle", "unable to prepare the bundle"):
+            self._connections.listen(self._bundle.prepare())
+        with step("log", "failed to initialize logging driver"):
+            log = self._open_log()
+        cgroups.make(spec.cgroups)
+        _enter_pid_namespace(spec.namespaces.pid)
+        self._main = Child(self.loop, "", spec.process, log, self._watches.notify, self)
+        for sock, wanted in attached:
+            self._main.stdio.attach(Attachment(self.loop, sock, wanted))
+        with step("fork", "unable to start the container's init"):
+            self._main.fork(lambda stdio, sync: init.run(spec, self._bundle.rootfs, stdio, sync))
+        self._children[self._main.pid] = self._main
+
+    def _open_log(self) -> Log:
+        return JsonLog(self._spec.log, self._bundle.report) if self._spec.log.driver == "json-file" else NoLog()
+
+    def on_message(self, child: Child, message: channel.Message) -> None:
+        """init has its namespaces. Joining the cgroup is slow and waits on the kernel: we do it while init mounts and the
+        daemon builds the network."""
+        if message["op"] != protocol.CREATED:
+            return
+        self._bundle.write_pid(child.pid)
+        self._connections.broadcast({"op": protocol.CREATED, "pid": child.pid})
+        try:
+            cgroups.join(self._spec.cgroups, child.pid)
+        except Failure as failure:
+            child.kill(failure)
+        else:
+            child.tell(protocol.JOINED)
+
+    def on_started(self, child: Child) -> None:
+        if child is self._main:
+            self._started_at = clock.now()
+            self._connections.broadcast({"op": protocol.STARTED, "time": self._started_at})
+        else:
+            self._connections.broadcast({"op": protocol.EXEC_STARTED, "id": child.id, "pid": child.pid})
+
+    def on_failed(self, child: Child, failure: Failure) -> None:
+        child.stdio.drain(lambda: self._failed(child, failure))
+
+    def _failed(self, child: Child, failure: Failure) -> None:
+        child.close()
+        if child is self._main:
+            self._abandon(failure)
+        else:
+            self._execs.pop(child.id, None)
+            self._connections.broadcast({**failure.message(), "op": protocol.EXEC_FAILED, "id": child.id})
+            self._leave_if_done()
+
+    def _abandon(self, failure: Failure) -> None:
+        """Nothing of a failed start is left when the daemon hears of it."""
+        self._clean()
+        self._connections.broadcast(failure.message())
+        self._depart()
+
+    # the end
+
+    def _watch_children(self) -> None:
+        reader, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda number, frame: None)
+        self.loop.add(reader, 1, lambda events: self._reap(reader))
+
+    def _reap(self, reader: int) -> None:
+        """Ours by pid, and the orphans that came to us as their subreaper."""
+        os.read(reader, 4096)
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            child = self._children.pop(pid, None)
+            if child is not None:
+                child.ended(status)
+
+    def on_exit(self, child: Child) -> None:
+        if child is self._main:
+            self._exit = {"code": child.code, "oom": cgroups.oom_killed(self._spec.cgroups), "time": clock.now()}
+            if self._spec.namespaces.pid != "new":
+                cgroups.kill_all(self._spec.cgroups)  # with a pid namespace of its own the kernel has done that
+            self.loop.after(_EXECS_SECONDS, self._forget_execs)
+        child.stdio.drain(lambda: self._ended(child))
+
+    def _ended(self, child: Child) -> None:
+        """Its output has been read to the end."""
+        child.close()
+        if child is self._main:
+            self._drained = True
+        else:
+            self._execs.pop(child.id, None)
+            self._connections.broadcast({"op": protocol.EXEC_EXITED, "id": child.id, "code": child.code})
+        self._leave_if_done()
+
+    def _forget_execs(self) -> None:
+        self._execs.clear()
+        self._leave_if_done()
+
+    def _leave_if_done(self) -> None:
+        if not self._drained or self._execs or self._left:
+            return
+        self._bundle.write_exit(self._exit)
+        self._clean()
+        self._connections.broadcast({"op": protocol.EXITED, **self._exit})
+        self._depart()
+
+    def _clean(self) -> None:
+        """The cgroups and our files; what will not go is reported."""
+        if hasattr(self, "_spec"):
+            for left in cgroups.remove(self._spec.cgroups):
+                self._bundle.report(f"cgroup left: {left}")
+        self._bundle.clear()
+
+    def _depart(self) -> None:
+        """Leave, once the clients that still read have read all."""
+        self._left = True
+        self._watches.close()
+        if not self._lingering():
+            self.loop.stop()
+        else:
+            self.loop.after(0.1, self._depart)
+
+    def _lingering(self) -> bool:
+        return hasattr(self, "_main") and self._main.stdio.attached
+
+    def crash(self) -> None:
+        """After a bug of ours: no container without its keeper."""
+        if not hasattr(self, "_main") or self._main.pid == 0:
+            return
+        self._main.signal(signal.SIGKILL)
+        cgroups.kill_all(self._spec.cgroups)
+        record = self._exit or {"code": _CRASHED, "oom": False, "time": clock.now()}
+        self._bundle.write_exit(record)
+        self._clean()
+        self._connections.broadcast({"op": protocol.EXITED, **record})
+
+    # the daemon's messages
+
+    def _received(self, sock: socket.socket, message: channel.Message, fds: list[int]) -> None:
+        handler = self._handlers.get(message["op"])
+        if handler is None:
+            self._bundle.report(f"unknown message {message['op']!r}")
+        else:
+            handler(sock, message, fds)
+
+    def _lost(self, sock: socket.socket) -> None:
+        """A daemon has gone. Before `go` the start goes with it; `_control` stays open until nothing is left of it."""
+        if sock is not self._control:
+            sock.close()
+        elif not self._going and hasattr(self, "_main"):
+            self._main.kill(Failure(0, "go", "the daemon has gone"))
+
+    def _find(self, message: channel.Message) -> Child | None:
+        return self._execs.get(message["exec"]) if message.get("exec") else self._main
+
+    def _on_go(self, sock: socket.socket, message: channel.Message, fds: list[int]) -> None:
+        self._going = True
+        self._main.tell(protocol.GO)
+
+    def _on_signal(self, sock: socket.socket, message: channel.Message, fds: list[int]) -> None:
+        child = self._find(message)
+        if child is not None:
+            child.signal(int(message["signal"]))
+
+    def _on_resize(self, sock: socket.socket, message: channel.Message, fds: list[int]) -> None:
+        child = self._find(message)
+        if child is not None:
+            child.resize(int(message["rows"]), int(message["columns"]))
+
+    def _on_attach(self, sock: socket.socket, message: channel.Message, fds: list[int]) -> None:
+        child = self._find(message)
+        client = socket.socket(fileno=fds.pop())
+        if child is None:
+            client.close()
+        else:
+            child.stdio.attach(Attachment(self.loop, client, message))
+
+    def _on_watch(self, sock: socket.socket, message: channel.Message, fds: list[int]) -> None:
+        self._watches.add(fds.pop())
+
+    def _on_hello(self, sock: socket.socket, message: channel.Message, fds: list[int]) -> None:
+        execs = [{"id": child.id, "pid": child.pid} for child in self._execs.values() if child.started]
+        state = {"pid": self._main.pid, "started": self._started_at, "execs": execs, "version": protocol.VERSION}
+        self._connections.send(sock, {"op": protocol.STATE, **state})
+
+    def _on_exec(self, sock: socket.socket, message: channel.Message, fds: list[int]) -> None:
+        process = load_process(message["process"])
+        child = Child(self.loop, message["id"], process, NoLog(), lambda: None, self)
+        if fds:
+            child.stdio.attach(Attachment(self.loop, socket.socket(fileno=fds.pop()), message.get("attach") or {}))
+        try:
+            if self._main.code >= 0 or not self._main.started:
+                raise ProcessLookupError
+            child.fork(lambda stdio, sync: join.run(process, self._main.pidfd, self._spec.cgroups, stdio, sync))
+        except OSError as error:  # ENOMEM: the container's pid namespace has just ended
+            failure = Failure(error.errno or 0, "fork", "container is not running")
+            child.stdio.drain(lambda: self._failed(child, failure))
+            return
+        self._execs[child.id] = child
+        self._children[child.pid] = child
+
+
+def _enter_pid_namespace(how: str) -> None:
+    """Children forked from here on are born in it, execs too; the shim itself stays outside."""
+    if how == "host":
+        return
+    with step("namespaces", f"unable to enter the pid namespace {how}"):
+        if how == "new":
+            ns.unshare(ns.CLONE_NEWPID)
+        else:
+            ns.join(how, ns.CLONE_NEWPID)
