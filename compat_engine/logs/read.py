@@ -3,7 +3,7 @@
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
@@ -12,30 +12,33 @@ from compat_engine.logs.decode import encoder, records, within
 from compat_engine.logs.files import LogFile, newer, open_all
 from compat_engine.logs.query import LogQuery
 
+Watch = Callable[[], Awaitable[int]]
+"""Gives the read end of a non-blocking pipe that gets a byte whenever the log grew and is closed when the container has ended; -1
+when it does not run. The reader closes it."""
 _GRACE = 0.2  # seconds an `until` in the future waits for records that were written in time
 
 
-async def read(path: Path, query: LogQuery, raw: bool = False, watch: int = -1) -> AsyncIterator[bytes]:
+async def read(path: Path, query: LogQuery, raw: bool = False, watch: Watch | None = None) -> AsyncIterator[bytes]:
     """Frames of the log at `path`, one a record, many in each chunk of up to some hundred KiB.
 
-    raw: the container has a tty, so lines go out bare. watch: the read end of a non-blocking pipe that gets a byte whenever the
-    log grew and is closed when the container has ended, -1 when it does not run; owned by this function. With query.follow the
-    iteration lasts until then, or until `query.until_ns` has passed.
+    raw: the container has a tty, so lines go out bare. watch: called with query.follow, before anything is read. Then the
+    iteration lasts until the container has ended, or `query.until_ns` has passed.
     """
     reader = LogReader(path, query, raw)
+    pipe = await watch() if query.follow and watch else -1
     try:
-        async for frames in _iterate(reader, query, watch):
+        async for frames in _iterate(reader, query, pipe):
             yield frames
     finally:
         reader.close()
-        if watch >= 0:
-            os.close(watch)
+        if pipe >= 0:
+            os.close(pipe)
 
 
 async def _iterate(reader: "LogReader", query: LogQuery, watch: int) -> AsyncIterator[bytes]:
     async for frames in _available(reader):
         yield frames
-    if not query.follow or watch < 0:
+    if watch < 0:
         return
     with _woken(watch) as wake:
         ended = False

@@ -25,9 +25,12 @@ async def open(engine: Engine, word: str, query: LogQuery) -> Logs:
     container = engine.containers.find(word)
     if container.record.host_config.LogConfig.Type not in ("", "json-file"):
         raise NotImplementedHere("configured logging driver does not support reading")
-    watch = -1
-    if query.follow and container.state.status in ("running", "paused"):
-        with suppress(NotFound):  # it has just ended: what is there is all there will be
-            watch = await engine.runtime.watch(container.id)
+
+    async def watch() -> int:
+        if container.state.status in ("running", "paused"):
+            with suppress(NotFound):  # it has just ended: what is there is all there will be
+                return await engine.runtime.watch(container.id)
+        return -1
+
     tty = container.record.config.Tty
     return Logs(tty, read(engine.tree.log(container.id), query, tty, watch))

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from compat_engine.logs import files
 from compat_engine.logs.files import LogFile
 from compat_engine.logs.query import LogQuery, padded, stamp
-from compat_engine.logs.read import read
+from compat_engine.logs.read import Watch, read
 
 # As dockerd 26.1.5 wrote them, stderr first although its stamp is later.
 GOLDEN = r"""{"log":"two\n","stream":"stderr","attrs":{"Q":"z","a":"b"},"time":"2026-11-24T06:41:03.412771141Z"}
@@ -34,6 +34,13 @@ async def collect(path: Path, query: LogQuery, raw: bool = False) -> bytes:
 
 def line(number: int, stream: str = "stdout") -> str:
     return f'{{"log":"line {number}\\n","stream":"{stream}","time":"{padded(stamp(SECOND + number * 1_000_000))}"}}\n'
+
+
+def giving(fd: int) -> Watch:
+    async def watch() -> int:
+        return fd
+
+    return watch
 
 
 def write(path: Path, numbers: range) -> None:
@@ -104,7 +111,7 @@ async def test_follow_through_rotation_to_the_end(tmp_path: Path) -> None:
     received = bytearray()
 
     async def follow() -> None:
-        async for chunk in read(path, LogQuery(follow=True), True, watch):
+        async for chunk in read(path, LogQuery(follow=True), True, giving(watch)):
             received.extend(chunk)
 
     async def until(count: int) -> None:
@@ -138,7 +145,7 @@ async def test_follow_ends_at_until(tmp_path: Path) -> None:
     write(path, range(1))
     watch, grew = os.pipe2(os.O_NONBLOCK)
     query = LogQuery(follow=True, until_ns=SECOND - 1)
-    assert [chunk async for chunk in read(path, query, True, watch)] == []
+    assert [chunk async for chunk in read(path, query, True, giving(watch))] == []
     os.close(grew)
 
 
@@ -147,7 +154,7 @@ async def test_a_reader_that_leaves_closes_its_files(tmp_path: Path) -> None:
     write(path, range(1))
     watch, grew = os.pipe2(os.O_NONBLOCK)
     before = len(os.listdir("/proc/self/fd"))
-    frames = read(path, LogQuery(follow=True), True, watch)
+    frames = read(path, LogQuery(follow=True), True, giving(watch))
     await anext(frames)
     await frames.aclose()  # type: ignore[attr-defined]
     os.close(grew)
