@@ -25,6 +25,7 @@ class Config:
     log_level: str = "info"
     bridge: str = "docker0"  # name of the default bridge; "none" turns the default network off
     bip: str = "172.17.0.1/16"  # address and prefix of the default bridge
+    default_address_pools: tuple[tuple[str, int], ...] = ()  # (base, prefix length of one network); () means Docker's
     nft_table: str = ""  # nftables table (family inet and ip); "" derives compat-<bridge> from the bridge's name
     log_driver: str = "json-file"
     log_opts: dict[str, str] = field(default_factory=lambda: {"max-size": "100m", "max-file": "3"})

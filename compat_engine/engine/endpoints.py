@@ -38,6 +38,9 @@ async def reserve(engine: Engine, container: Container) -> dict[str, Endpoint]:
 
 async def connect(engine: Engine, container: Container, endpoints: dict[str, Endpoint], pid: int) -> None:
     """Into the namespace of `pid`, which waits. Raises Internal."""
+    mode = container.record.host_config.NetworkMode
+    if not endpoints and mode != "host" and not mode.startswith("container:"):
+        await engine.networks.loopback(pid)  # disconnected from every network before its start
     for endpoint in endpoints.values():
         await engine.networks.connect(endpoint, pid)
         engine.events.publish("network", "connect", endpoint.network_id, _event(engine, container, endpoint))

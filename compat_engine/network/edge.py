@@ -8,8 +8,9 @@ import asyncio
 import errno
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -44,6 +45,9 @@ class Edge(Protocol):
 
     async def connect(self, plan: VethPlan, pid: int) -> None:
         """The veth, and lo, address and route in the network namespace of `pid`."""
+
+    async def default_route(self, gateway: str, interface: str, pid: int) -> None:
+        """The default route in the network namespace of `pid`, which has none."""
 
     async def loopback(self, pid: int) -> None:
         """lo up in the network namespace of `pid`."""
@@ -96,6 +100,9 @@ class LinuxEdge:
     async def loopback(self, pid: int) -> None:
         await self._run("bring up lo", self._loopback, pid)
 
+    async def default_route(self, gateway: str, interface: str, pid: int) -> None:
+        await self._run(f"set default route via {gateway}", self._default_route, gateway, interface, pid)
+
     async def nft(self, commands: str) -> None:
         await self._run("change the nftables ruleset", self._nft.run, commands)
 
@@ -142,8 +149,7 @@ class LinuxEdge:
         bridge = self._netlink.link(plan.bridge)
         if not bridge:
             raise OSError(errno.ENODEV, f"no interface {plan.bridge}")
-        namespace = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-        try:
+        with _namespace(pid) as namespace:
             pair = netlink.new_veth(plan.host_name, bridge.index, plan.mtu, plan.name, plan.mac, namespace)
             self._netlink.request(pair)
             try:
@@ -152,16 +158,25 @@ class LinuxEdge:
             except OSError:
                 self._delete_link(plan.host_name)
                 raise
-        finally:
-            os.close(namespace)
 
     def _loopback(self, pid: int) -> None:
-        namespace = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            with _socket_in(namespace) as inside:
-                inside.request(netlink.loopback_up())
-        finally:
-            os.close(namespace)
+        with _namespace(pid) as namespace, _socket_in(namespace) as inside:
+            inside.request(netlink.loopback_up())
+
+    def _default_route(self, gateway: str, interface: str, pid: int) -> None:
+        with _namespace(pid) as namespace, _socket_in(namespace) as inside:
+            if link := inside.link(interface):
+                inside.request([netlink.default_route(gateway, link.index)])
+
+
+@contextmanager
+def _namespace(pid: int) -> Iterator[int]:
+    """An fd, so that everything done with it means the same namespace even if the process ends meanwhile."""
+    fd = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
 
 
 def _socket_in(namespace: int) -> NetlinkSocket:

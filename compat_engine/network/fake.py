@@ -52,6 +52,10 @@ class FakeEdge:
         self.host_links[plan.host_name] = Link(len(self.host_links) + 2, plan.host_name, master, "veth", up=True)
         self.namespaces.setdefault(pid, []).append(plan)
 
+    async def default_route(self, gateway: str, interface: str, pid: int) -> None:
+        interfaces = self.namespaces[pid]
+        interfaces[:] = [replace(plan, gateway=gateway) if plan.name == interface else plan for plan in interfaces]
+
     async def loopback(self, pid: int) -> None:
         self._perhaps_refuse("loopback")
         self.namespaces.setdefault(pid, [])

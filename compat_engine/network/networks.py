@@ -1,60 +1,45 @@
-"""All networks of this daemon and the endpoints in them.
+"""All networks of this daemon and the endpoints in them: names, records, and the order in which things happen.
 
-Addresses and ports are claimed in memory at once, without waiting, so that no two starts get the same; the endpoint's record
-follows before the container may use it. After a crash the claims are derived from the records again. An endpoint lives from
-`reserve`, before the container's namespace exists, to `release`, after its exit; its veth dies with the namespace.
+An endpoint lives from `reserve`, before the container's namespace exists, to `release`, after its exit. What it gets is claimed
+in memory at once (claims.py); its record follows before the container may use it, so that after a crash the claims can be derived
+from the records; then the kernel learns of it (dataplane.py).
 """
 
 import asyncio
-import logging
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from ipaddress import ip_address, ip_network
 from time import time_ns
 
 from compat_engine.config import Config
-from compat_engine.errors import Conflict, EngineError, Forbidden, Internal, InvalidParameter, NotFound
+from compat_engine.errors import Conflict, Forbidden, InvalidParameter, NotFound
 from compat_engine.ids import new_id
-from compat_engine.network import firewall
+from compat_engine.network.claims import Claims, ip_range_of
+from compat_engine.network.dataplane import Dataplane
 from compat_engine.network.default import place_default_bridge
 from compat_engine.network.drivers import driver_of
-from compat_engine.network.drivers.bridge import HOST_BINDING, INTERFACE_PREFIX
 from compat_engine.network.edge import Edge, LinuxEdge
-from compat_engine.network.ipam import (
-    DEFAULT_POOLS,
-    Leases,
-    Subnet,
-    check_pools,
-    choose_subnet,
-    default_gateway,
-    mac_of,
-    refuse_overlap,
-)
-from compat_engine.network.model import BRIDGE, HOST, NONE, Endpoint, Network, Pool, PortRequest
-from compat_engine.network.plan import BridgePlan, LoopbackPlan, VethPlan
-from compat_engine.network.ports import Ports
+from compat_engine.network.ipam import DEFAULT_POOLS, Subnet, check_pools, choose_subnet, default_gateway, refuse_overlap
+from compat_engine.network.model import BRIDGE, HOST, NONE, PREDEFINED, Endpoint, Network, Pool, PortRequest
+from compat_engine.network.plan import BridgePlan
 from compat_engine.store.records import Delete, Put, Records
 from compat_engine.store.tree import Tree
 
-log = logging.getLogger(__name__)
 NETWORKS, ENDPOINTS = "networks", "endpoints"
-SWEEP_DELAY = 3.0  # seconds; a dying namespace takes its veth along within tens of milliseconds
 
 
 class Networks:
-    """Open with `await Networks.open(...)`, end with `close()`: bridges, rules and running containers stay. `teardown()` removes
-    them from the host."""
+    """Open with `await Networks.open(...)`, end with `close()`: bridges, rules and running containers stay. `teardown()` takes
+    bridges and rules off the host."""
 
     def __init__(self, config: Config, records: Records, edge: Edge) -> None:
         self._config, self._records, self._edge = config, records, edge
         self._networks: dict[str, Network] = {}
-        self._endpoints: dict[str, Endpoint] = {}  # by Endpoint.key
-        self._leases: dict[str, Leases] = {}  # by network id
-        self._ports = Ports()
-        self._connected: set[str] = set()  # keys of endpoints whose ports are in the ruleset
+        self._claims = Claims()
+        self._dataplane = Dataplane(edge, config.table)
+        self._leaving: set[str] = set()  # ids of endpoints being released
         self._changing = asyncio.Lock()  # create and remove of networks, one at a time
-        self._sweeper: asyncio.Task[None] | None = None
 
     @classmethod
     async def open(cls, config: Config, records: Records, tree: Tree, edge: Edge | None = None) -> "Networks":
@@ -65,27 +50,24 @@ class Networks:
         networks = cls(config, records, edge or LinuxEdge())
         try:
             await networks._load()
-            await networks._reconcile()
+            bridges = {network.id: plan for network in networks._networks.values() if (plan := _bridge(network))}
+            await networks._dataplane.restore(bridges, networks._claims.all())
         except BaseException:
             await networks.close()
             raise
         return networks
 
     async def close(self) -> None:
-        if self._sweeper:
-            self._sweeper.cancel()
-        self._ports.close()
-        await self._edge.close()
+        self._claims.close()
+        await self._dataplane.close()
 
     async def teardown(self) -> None:
         """Remove bridges and table from the host; the records stay. For the uninstaller and for tests."""
-        await self._edge.nft(firewall.remove_table(self._config.table))
-        for plan in self._bridges():
-            await self._edge.delete_link(plan.name)
+        await self._dataplane.teardown()
 
     # --- networks
 
-    def list(self) -> list[Network]:
+    def list(self) -> Sequence[Network]:
         return [*self._networks.values()]
 
     def find(self, word: str) -> Network:
@@ -114,36 +96,37 @@ class Networks:
                 raise Conflict(f"network with name {draft.name} already exists")
             network = replace(draft, id=new_id(), created=_now())
             driver.validate(network, self.list())
-            if driver.addresses and not network.config_only:
-                network = self._place(network, await self._routes())
-            await self._records.commit(Put(NETWORKS, network.id, network.dump()))
-            self._add(network)
+            if driver.addresses:
+                network = self._placed(network, [ip_network(route) for route in await self._edge.routes()])
+            await self._put(network)
             try:
-                await self._realise(network)
+                if plan := _bridge(network):
+                    await self._dataplane.add_network(network.id, plan)
             except BaseException:
                 await self._forget(network)
                 raise
         return network
 
     async def remove(self, network: Network) -> None:
-        """Raises Forbidden when it is predefined or has endpoints."""
-        if network.predefined:
+        """Raises Forbidden when it is predefined or has endpoints, NotFound when it went meanwhile."""
+        if network.name in PREDEFINED:
             raise Forbidden(f"{network.name} is a pre-defined network and cannot be removed")
         async with self._changing:
             if network.id not in self._networks:
                 raise NotFound(f"network {network.name} not found")
             if self.members(network.id):
-                raise Forbidden(f"error while removing network: network {network.name} id {network.id} has active endpoints")
+                where = f"network {network.name} id {network.id}"
+                raise Forbidden(f"error while removing network: {where} has active endpoints")
             await self._forget(network)
 
     # --- endpoints
 
     def endpoints(self, container_id: str) -> dict[str, Endpoint]:
         """Network name -> endpoint, in the order of their reservation."""
-        return {endpoint.network: endpoint for endpoint in self._endpoints.values() if endpoint.container == container_id}
+        return {endpoint.network: endpoint for endpoint in self._claims.of_container(container_id)}
 
     def members(self, network_id: str) -> Sequence[Endpoint]:
-        return [endpoint for endpoint in self._endpoints.values() if endpoint.network_id == network_id]
+        return self._claims.of_network(network_id)
 
     async def reserve(
         self,
@@ -163,27 +146,21 @@ class Networks:
         left, port taken), InvalidParameter. Undo with `release` (all networks) or `disconnect` (one).
         """
         network = self.find(network_word)
-        endpoint = self._claim(network, container_id, name, ip, mac, dns_names)
+        if network.config_only:
+            raise Forbidden(f"cannot create endpoint on configuration network {network.name}")
+        draft = Endpoint("", container_id, name, network.name, network.id, dns_names=tuple(dns_names))
+        endpoint = self._claims.claim(network, draft, ip, mac, ports)
         try:
-            endpoint = self._publish(network, endpoint, ports)
             await self._records.commit(Put(ENDPOINTS, endpoint.key, endpoint.dump()))
         except BaseException:
-            self._unclaim(self._endpoints[endpoint.key])
+            await self._release([endpoint])
             raise
         return endpoint
 
     async def connect(self, endpoint: Endpoint, pid: int) -> None:
         """Put the endpoint into the network namespace of `pid`, then open its published ports. Raises Internal."""
         network = self._networks[endpoint.network_id]
-        plan = driver_of(network.driver).endpoint(network, endpoint)
-        match plan:
-            case VethPlan():
-                await self._edge.connect(plan, pid)
-            case LoopbackPlan():
-                await self._edge.loopback(pid)
-        if endpoint.ports:
-            self._connected.add(endpoint.key)
-            await self._apply(firewall.add_ports(self._config.table, _published([endpoint])))
+        await self._dataplane.connect(endpoint, driver_of(network.driver).endpoint(network, endpoint), pid)
 
     async def loopback(self, pid: int) -> None:
         """lo up, for a container in no network at all."""
@@ -191,25 +168,48 @@ class Networks:
 
     async def release(self, container_id: str) -> None:
         """After the exit (or a failed start): addresses and ports are free again, in every network."""
-        await self._release([*self.endpoints(container_id).values()])
+        await self._release(self._claims.of_container(container_id))
 
-    async def disconnect(self, container_id: str, network: Network) -> None:
-        """Take one endpoint out of a running container. Raises NotFound when it is not connected there."""
-        endpoint = self._endpoints.get(f"{container_id}/{network.id}")
+    async def disconnect(self, container_id: str, network: Network, pid: int) -> None:
+        """Take one endpoint out of the running container `pid`; another provides the default route then. Raises NotFound."""
+        endpoint = self._claims.get(container_id, network.id)
         if not endpoint:
             raise NotFound(f"container {container_id} is not connected to network {network.name}")
-        if endpoint.host_interface:
-            await self._edge.delete_link(endpoint.host_interface)
+        await self._dataplane.unplug(endpoint)
         await self._release([endpoint])
+        others = [other for other in self._claims.of_container(container_id) if other.gateway]
+        if endpoint.default_route and others:
+            heir = replace(others[0], default_route=True)
+            await self._edge.default_route(heir.gateway, heir.interface, pid)
+            await self._records.commit(Put(ENDPOINTS, heir.key, heir.dump()))
+            self._claims.replace(heir)
 
     async def keep(self, running: Collection[str]) -> None:
         """After recovery: release the endpoints of every container that is not in `running`."""
-        await self._release([endpoint for endpoint in self._endpoints.values() if endpoint.container not in running])
+        await self._release([endpoint for endpoint in self._claims.all() if endpoint.container not in running])
+
+    async def _release(self, endpoints: Sequence[Endpoint]) -> None:
+        """Once for each, whoever else asks for it meanwhile.
+
+        The claims go last, when nothing refers to address and ports any more. But they do go: what a failure leaves in the ruleset
+        the next change rewrites, and what it leaves in the records the next start drops.
+        """
+        leaving = [endpoint for endpoint in endpoints if endpoint.id not in self._leaving]
+        if not leaving:
+            return
+        self._leaving.update(endpoint.id for endpoint in leaving)
+        try:
+            await self._dataplane.release(leaving)
+            await self._records.commit(*(Delete(ENDPOINTS, endpoint.key) for endpoint in leaving))
+        finally:
+            for endpoint in leaving:
+                self._claims.release(endpoint)
+                self._leaving.discard(endpoint.id)
 
     # --- making networks
 
-    def _place(self, network: Network, routes: Sequence[Subnet]) -> Network:
-        """The network with its addresses decided."""
+    def _placed(self, network: Network, routes: Sequence[Subnet]) -> Network:
+        """The network with its addresses decided. A subnet asked for may overlap a host route, as in Docker; a chosen one not."""
         others = [space for other in self._networks.values() if (space := other.address_space)]
         if not network.pools:
             subnet = choose_subnet([*others, *routes], self._config.default_address_pools or DEFAULT_POOLS)
@@ -219,135 +219,42 @@ class Networks:
         subnet = ip_network(pool.subnet)
         refuse_overlap(subnet, others)
         reserved = [ip_address(address) for address in pool.auxiliary.values()]
-        chosen = pool.gateway or str(default_gateway(subnet, _range(pool), reserved) or "")
+        chosen = pool.gateway or str(default_gateway(subnet, ip_range_of(pool), reserved) or "")
         return replace(network, subnet=str(subnet), gateway=chosen, asked_subnet=True)
 
-    async def _routes(self) -> Sequence[Subnet]:
-        return [ip_network(route) for route in await self._edge.routes()]
+    async def _put(self, network: Network) -> None:
+        await self._records.commit(Put(NETWORKS, network.id, network.dump()))
+        self._add(network)
 
-    async def _realise(self, network: Network) -> None:
-        if plan := self._bridge(network):
-            await self._edge.add_bridge(plan)
-            await self._rebuild()
+    def _add(self, network: Network) -> None:
+        self._networks[network.id] = network
+        self._claims.add_network(network)
 
     async def _forget(self, network: Network) -> None:
         """Record first: what is left in the kernel after a crash in between, the next start removes."""
-        plan = self._bridge(network)
-        self._networks.pop(network.id)
+        self._networks.pop(network.id)  # no reservation from here on
         try:
             await self._records.commit(Delete(NETWORKS, network.id))
         except BaseException:
             self._networks[network.id] = network
             raise
-        self._leases.pop(network.id, None)
-        if plan:
-            await self._rebuild()
-            await self._edge.delete_link(plan.name)
+        self._claims.remove_network(network)
+        await self._dataplane.remove_network(network.id)
 
-    def _add(self, network: Network) -> None:
-        self._networks[network.id] = network
-        space = network.address_space
-        if not space:
-            return
-        pool = network.pools[0] if network.pools else Pool()
-        words = [*pool.auxiliary.values(), *([network.gateway] if network.gateway else [])]
-        self._leases[network.id] = Leases(space, _range(pool), [ip_address(word) for word in words])
-
-    def _bridge(self, network: Network) -> BridgePlan | None:
-        plan = None if network.config_only else driver_of(network.driver).bridge(network)
-        return replace(plan, alias=f"{self._config.table} {network.id}") if plan else None
-
-    def _bridges(self) -> Sequence[BridgePlan]:
-        return [plan for network in self._networks.values() if (plan := self._bridge(network))]
-
-    # --- making endpoints
-
-    def _claim(self, network: Network, container: str, name: str, ip: str, mac: str, dns_names: Sequence[str]) -> Endpoint:
-        if network.config_only:
-            raise Forbidden(f"cannot create endpoint on configuration network {network.name}")
-        if f"{container}/{network.id}" in self._endpoints:
-            raise Forbidden(f"endpoint with name {name} already exists in network {network.name}")
-        id = new_id()
-        endpoint = Endpoint(id, container, name, network.name, network.id, dns_names=tuple(dns_names))
-        if leases := self._leases.get(network.id):
-            endpoint = self._address(network, leases, endpoint, ip, mac)
-        self._endpoints[endpoint.key] = endpoint
-        return endpoint
-
-    def _address(self, network: Network, leases: Leases, endpoint: Endpoint, ip: str, mac: str) -> Endpoint:
-        try:
-            address = ip_address(ip) if ip else leases.take()
-            if ip:
-                leases.claim(address)
-        except LookupError:
-            if ip:
-                raise Forbidden("Address already in use") from None
-            raise Internal(
-                f"no available IPv4 addresses on this network's address pools: {network.name} ({network.id})"
-            ) from None
-        others = self.endpoints(endpoint.container).values()
-        prefix = network.options.get(INTERFACE_PREFIX, "eth")
-        gateway = "" if network.internal else network.gateway
-        return replace(
-            endpoint,
-            ip=str(address),
-            prefix_len=leases.subnet.prefixlen,
-            gateway=gateway,
-            mac=mac or mac_of(address),
-            interface=_free_name(prefix, {other.interface for other in others}),
-            host_interface=f"veth{endpoint.id[:11]}",
-            default_route=bool(gateway) and not any(other.default_route for other in others),
-        )
-
-    def _publish(self, network: Network, endpoint: Endpoint, ports: Sequence[PortRequest]) -> Endpoint:
-        if not ports or not endpoint.ip or network.internal:
-            return endpoint
-        binding = network.options.get(HOST_BINDING, "")
-        try:
-            bindings = self._ports.publish(ports, "" if binding == "0.0.0.0" else binding)
-        except EngineError as error:
-            what = "driver failed programming external connectivity on endpoint"
-            raise type(error)(f"{what} {endpoint.container_name} ({endpoint.id}): {error}") from error
-        self._endpoints[endpoint.key] = replace(endpoint, ports=bindings)
-        return self._endpoints[endpoint.key]
-
-    def _unclaim(self, endpoint: Endpoint) -> None:
-        self._endpoints.pop(endpoint.key, None)
-        self._ports.release(endpoint.ports)
-        if endpoint.ip and (leases := self._leases.get(endpoint.network_id)):
-            leases.free(ip_address(endpoint.ip))
-
-    async def _release(self, endpoints: Sequence[Endpoint]) -> None:
-        if not endpoints:
-            return
-        closing = [endpoint for endpoint in endpoints if endpoint.key in self._connected]
-        self._connected.difference_update(endpoint.key for endpoint in closing)
-        if closing:
-            await self._apply(firewall.remove_ports(self._config.table, _published(closing)))
-        await self._records.commit(*(Delete(ENDPOINTS, endpoint.key) for endpoint in endpoints))
-        for endpoint in endpoints:
-            self._unclaim(endpoint)
-        self._sweep_soon()
-
-    # --- the host
+    # --- at start
 
     async def _load(self) -> None:
         for document in (await self._records.load(NETWORKS)).values():
             self._add(Network.load(document))
-        missing = [name for name in (HOST, NONE) if not any(network.name == name for network in self._networks.values())]
-        for name in missing:
-            network = Network(new_id(), name, "null" if name == NONE else HOST, _now())
-            await self._records.commit(Put(NETWORKS, network.id, network.dump()))
-            self._add(network)
+        for name, driver in ((HOST, "host"), (NONE, "null")):
+            if not self._named(name):
+                await self._put(Network(new_id(), name, driver, _now()))
         await self._load_default_bridge()
         for document in (await self._records.load(ENDPOINTS)).values():
-            endpoint = Endpoint.load(document)
-            self._endpoints[endpoint.key] = endpoint
-            if endpoint.ip and (leases := self._leases.get(endpoint.network_id)):
-                leases.restore(ip_address(endpoint.ip))
+            self._claims.restore(Endpoint.load(document))
 
     async def _load_default_bridge(self) -> None:
-        known = next((network for network in self._networks.values() if network.name == BRIDGE), None)
+        known = self._named(BRIDGE)
         if self._config.bridge == "none":
             if known:
                 self._networks.pop(known.id)  # the record stays, and with it the network's id
@@ -356,86 +263,20 @@ class Networks:
         record = known or Network(new_id(), BRIDGE, "bridge", _now())
         network = await place_default_bridge(self._config, self._edge, record, others)
         if network != known:
-            await self._records.commit(Put(NETWORKS, network.id, network.dump()))
-        self._add(network)
+            await self._put(network)
 
-    async def _reconcile(self) -> None:
-        await self._forward()
-        wanted = self._bridges()
-        for plan in wanted:
-            await self._edge.add_bridge(plan)
-        names = {plan.name for plan in wanted}
-        for link in (await self._edge.links()).values():
-            if link.kind == "bridge" and link.alias.startswith(f"{self._config.table} ") and link.name not in names:
-                await self._edge.delete_link(link.name)
-        await self._sweep_veths()
-        endpoints = [endpoint for endpoint in self._endpoints.values() if endpoint.ports]
-        self._connected = {endpoint.key for endpoint in endpoints}
-        await self._rebuild()
-        for endpoint in endpoints:
-            self._ports.restore(endpoint.ports)
-        for chain in firewall.dropping_chains(await self._edge.nft_list("chains"), self._config.table):
-            log.warning("nftables chain %s drops forwarded packets by default: containers may not reach the network", chain)
-
-    async def _forward(self) -> None:
-        try:
-            await self._edge.forward()
-        except Internal as error:
-            log.warning("%s: containers cannot reach beyond this host, nor be reached", error)
-
-    async def _sweep_veths(self) -> None:
-        links = await self._edge.links()
-        own = {links[plan.name].index for plan in self._bridges() if plan.name in links}
-        known = {endpoint.host_interface for endpoint in self._endpoints.values()}
-        for link in links.values():
-            if link.kind == "veth" and link.master in own and link.name.startswith("veth") and link.name not in known:
-                await self._edge.delete_link(link.name)
-
-    def _sweep_soon(self) -> None:
-        """A namespace that outlives its container (another shares it) would keep an address that is free again."""
-        if self._sweeper is None or self._sweeper.done():
-            self._sweeper = asyncio.get_running_loop().create_task(self._sweep_later())
-
-    async def _sweep_later(self) -> None:
-        await asyncio.sleep(SWEEP_DELAY)
-        try:
-            await self._sweep_veths()
-        except Internal as error:
-            log.warning("sweep of interfaces: %s", error)
-
-    async def _apply(self, commands: str) -> None:
-        """A change of map elements. When the table is not as we left it (someone flushed it), write it anew."""
-        try:
-            if commands:
-                await self._edge.nft(commands)
-        except Internal as error:
-            log.warning("%s; writing table %s anew", error, self._config.table)
-            await self._rebuild()
-
-    async def _rebuild(self) -> None:
-        open_ = [self._endpoints[key] for key in self._connected if key in self._endpoints]
-        await self._edge.nft(firewall.ruleset(self._config.table, self._bridges(), _published(open_)))
+    def _named(self, name: str) -> Network | None:
+        return next((network for network in self._networks.values() if network.name == name), None)
 
 
-def _published(endpoints: Iterable[Endpoint]) -> list[firewall.Published]:
-    return [(binding, endpoint.ip) for endpoint in endpoints for binding in endpoint.ports]
-
-
-def _range(pool: Pool) -> Subnet | None:
-    return ip_network(pool.ip_range) if pool.ip_range else None
-
-
-def _free_name(prefix: str, taken: set[str]) -> str:
-    number = 0
-    while f"{prefix}{number}" in taken:
-        number += 1
-    return f"{prefix}{number}"
+def _bridge(network: Network) -> BridgePlan | None:
+    return driver_of(network.driver).bridge(network)
 
 
 def _check_name(name: str) -> None:
     if not name.strip():
         raise InvalidParameter(f"invalid name: {name}")
-    if name in (BRIDGE, HOST, NONE, "default"):
+    if name in (*PREDEFINED, "default"):
         raise Forbidden(f"operation is not permitted on predefined {name} network ")
 
 

@@ -22,7 +22,9 @@ async def get_list(request: web.Request, engine: Engine) -> web.StreamResponse:
 async def get_inspect(request: web.Request, engine: Engine) -> web.StreamResponse:
     verbose = text(request, "verbose")  # adds what swarm knows, which is nothing here
     if verbose not in _GO_BOOLEANS:
-        raise InvalidParameter(f"invalid value for verbose: {verbose}: strconv.ParseBool: parsing {json.dumps(verbose)}: invalid syntax")
+        raise InvalidParameter(
+            f"invalid value for verbose: {verbose}: strconv.ParseBool: parsing {json.dumps(verbose)}: invalid syntax"
+        )
     return answer(request, networks.inspect(engine, variable(request, "id"), text(request, "scope")))
 
 

@@ -1,0 +1,150 @@
+"""Containers on networks: what may be asked for at create, and connect and disconnect afterwards, running or not."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from ipaddress import ip_address, ip_network
+from string import hexdigits
+
+from compat_engine.engine.endpoints import port_requests
+from compat_engine.engine.networks import event_attributes
+from compat_engine.engine.parts import Engine
+from compat_engine.engine.registry import Container
+from compat_engine.errors import Internal, InvalidParameter, NotFound
+from compat_engine.ids import short
+from compat_engine.network.model import HOST, NONE, Network
+from compat_engine.wire.network import EndpointSettings, NetworkConnect, NetworkDisconnect
+
+
+def check_endpoints(engine: Engine, asked: Mapping[str, EndpointSettings]) -> None:
+    """Before a container is created. Raises InvalidParameter with Docker's text; a network that is not there yet is no error."""
+    for word, settings in asked.items():
+        try:
+            network = engine.networks.find(word)
+        except NotFound:
+            continue
+        check_endpoint(network, settings)
+
+
+def check_endpoint(network: Network, settings: EndpointSettings) -> None:
+    """Raises InvalidParameter when the network cannot give what is asked of it."""
+    if settings.MacAddress and not _is_mac(settings.MacAddress):
+        raise InvalidParameter(f"invalid config for network {network.name}: invalid MAC address {settings.MacAddress}")
+    complaints = [*_complaints(network, settings)]
+    if complaints:
+        bullet = "* " if len(complaints) > 1 else ""
+        text = "\n".join(bullet + complaint for complaint in complaints)
+        raise InvalidParameter(f"invalid config for network {network.name}: invalid endpoint settings:\n{text}")
+
+
+async def connect(engine: Engine, word: str, request: NetworkConnect) -> None:
+    """POST /networks/{id}/connect. Raises NotFound, InvalidParameter, Forbidden (already connected), Internal."""
+    network = engine.networks.find(word)
+    if not request.Container:
+        raise InvalidParameter('invalid name or ID supplied: ""')
+    container = engine.containers.find(request.Container)
+    settings = request.EndpointConfig or EndpointSettings()
+    async with container.lock:
+        _refuse(engine, container, network)
+        check_endpoint(network, settings)
+        if container.state.running and container.state.pid:
+            await _plug_in(engine, container, network, settings)
+        endpoints = {**container.record.endpoints, network.name: settings}
+        await engine.containers.update(container, record=replace(container.record, endpoints=endpoints))
+
+
+async def disconnect(engine: Engine, word: str, request: NetworkDisconnect) -> None:
+    """POST /networks/{id}/disconnect. Raises NotFound, InvalidParameter (host), Internal (not connected), as dockerd does."""
+    network = engine.networks.find(word)
+    try:
+        container = engine.containers.find(request.Container)
+    except NotFound:
+        if request.Force:
+            raise NotFound(f"endpoint {request.Container} not found") from None
+        raise
+    async with container.lock:
+        if network.name == HOST:
+            raise InvalidParameter("container cannot be disconnected from host network or connected to host network")
+        name = _name_of(engine, container, network)
+        if container.state.running and container.state.pid:
+            await engine.networks.disconnect(container.id, network, container.state.pid)
+            attributes = {"container": container.id, **event_attributes(network)}
+            engine.events.publish("network", "disconnect", network.id, attributes)
+        rest = {word: asked for word, asked in container.record.endpoints.items() if word != name}
+        await engine.containers.update(container, record=replace(container.record, endpoints=rest))
+
+
+async def _plug_in(engine: Engine, container: Container, network: Network, settings: EndpointSettings) -> None:
+    published = any(endpoint.ports for endpoint in engine.networks.endpoints(container.id).values())
+    names = [container.name, *(settings.Aliases or ()), short(container.id)]
+    endpoint = await engine.networks.reserve(
+        container.id,
+        network.id,
+        name=container.name,
+        ip=settings.IPAMConfig.IPv4Address if settings.IPAMConfig else "",
+        mac=settings.MacAddress,
+        ports=() if published else port_requests(container),
+        dns_names=list(dict.fromkeys(names)),
+    )
+    try:
+        await engine.networks.connect(endpoint, container.state.pid)
+    except BaseException:
+        await engine.networks.disconnect(container.id, network, container.state.pid)
+        raise
+    engine.events.publish("network", "connect", network.id, {"container": container.id, **event_attributes(network)})
+
+
+def _refuse(engine: Engine, container: Container, network: Network) -> None:
+    mode = container.record.host_config.NetworkMode
+    if mode.startswith("container:") or mode == HOST:
+        raise InvalidParameter(
+            "container sharing network namespace with another container or host cannot be connected to any other network"
+        )
+    if network.name == HOST:
+        raise InvalidParameter("container cannot be disconnected from host network or connected to host network")
+    present = container.record.endpoints
+    if NONE in present or (network.name == NONE and present):
+        raise InvalidParameter(
+            "container cannot be connected to multiple networks with one of the networks in private (none) mode"
+        )
+
+
+def _name_of(engine: Engine, container: Container, network: Network) -> str:
+    """The word by which the container's record names the network: its name, or an id it was created with."""
+    for word in container.record.endpoints:
+        if word == network.name or network.id.startswith(word):
+            return word
+    article = "" if container.state.running else "the "
+    raise Internal(f"container {container.id} is not connected to {article}network {network.name}")
+
+
+def _complaints(network: Network, settings: EndpointSettings) -> Iterable[str]:
+    if settings.Aliases and network.predefined:
+        yield "network-scoped alias is supported only for containers in user defined networks"
+    address = settings.IPAMConfig.IPv4Address if settings.IPAMConfig else ""
+    if not address:
+        return
+    if not _is_ipv4(address):
+        yield f"invalid IPv4 address: {address}"
+    if network.predefined:
+        yield "user specified IP address is supported on user defined networks only"
+    if not network.predefined or not network.subnet:
+        yield from _address_complaints(network, address)
+
+
+def _address_complaints(network: Network, address: str) -> Iterable[str]:
+    if not network.asked_subnet:
+        yield "user specified IP address is supported only when connecting to networks with user configured subnets"
+    elif not _is_ipv4(address) or ip_address(address) not in ip_network(network.subnet):
+        yield f"no configured subnet or ip-range contain the IP address {address}"
+
+
+def _is_ipv4(text: str) -> bool:
+    try:
+        return ip_address(text).version == 4
+    except ValueError:
+        return False
+
+
+def _is_mac(text: str) -> bool:
+    parts = text.replace("-", ":").split(":")
+    return len(parts) == 6 and all(len(part) == 2 and set(part) <= set(hexdigits) for part in parts)
