@@ -191,7 +191,7 @@ class Networks:
     async def _release(self, endpoints: Sequence[Endpoint]) -> None:
         """Once for each, whoever else asks for it meanwhile.
 
-        The claims go last, when nothing refers to address and ports any more. But they do go: what a failure leaves in the ruleset
+        The claims go last, when nothing refers to address and ports any more. But they do go: what a failure leaves in the rules
         the next change rewrites, and what it leaves in the records the next start drops.
         """
         leaving = [endpoint for endpoint in endpoints if endpoint.id not in self._leaving]
