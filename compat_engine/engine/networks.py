@@ -115,7 +115,8 @@ def network_settings(engine: Engine, container: Container) -> dict[str, Any]:
         "SandboxKey": f"/proc/{container.state.pid}/ns/net" if started and container.state.pid else "",
         "Ports": _ports(container, live),
         "Networks": {
-            name: _endpoint_view(engine, container, name, asked, live) for name, asked in container.record.endpoints.items()
+            _name(engine, word): _endpoint_view(engine, container, _name(engine, word), asked, live)
+            for word, asked in container.record.endpoints.items()
         },
     }
 
@@ -228,7 +229,7 @@ def _members(engine: Engine, network: Network) -> dict[str, Any]:
 def _endpoint_view(
     engine: Engine, container: Container, name: str, asked: EndpointSettings, live: Mapping[str, Endpoint]
 ) -> dict[str, Any]:
-    endpoint = live.get(name) or _found_by_id(live, name)
+    endpoint = live.get(name)
     named = endpoint is not None and endpoint.network not in PREDEFINED
     return {
         "IPAMConfig": asked.IPAMConfig.dump() if asked.IPAMConfig else None,
@@ -249,8 +250,12 @@ def _endpoint_view(
     }
 
 
-def _found_by_id(live: Mapping[str, Endpoint], word: str) -> Endpoint | None:
-    return next((endpoint for endpoint in live.values() if endpoint.network_id.startswith(word)), None)
+def _name(engine: Engine, word: str) -> str:
+    """A network's name, where a container was created with its id; the word itself once the network is gone."""
+    try:
+        return engine.networks.find(word).name
+    except EngineError:
+        return word
 
 
 def _last_network(engine: Engine, container: Container, name: str) -> str:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from compat_engine.engine.clock import rfc3339nano
+from compat_engine.engine.connections import check_endpoints
 from compat_engine.engine.merge import arguments, merge
 from compat_engine.engine.mounts import VolumeRequest, mount_points
 from compat_engine.engine.names import random_name
@@ -31,6 +32,7 @@ async def create(engine: Engine, request: CreateRequest, name: str, platform: st
     if not args or not args[0]:
         raise InvalidParameter("no command specified")
     host = _resolve_modes(engine, host)
+    check_endpoints(engine, _endpoints(request, host))
     id = new_id()
     bare = bare or random_name(engine.containers.name_taken)
     with engine.containers.reserve(bare, id):
