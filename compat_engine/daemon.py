@@ -78,7 +78,7 @@ async def _build(config: Config, tree: Tree, stack: AsyncExitStack) -> Engine:
     stack.callback(records.close)
     cgroups = Cgroups.detect(tree.cache)
     stack.callback(cgroups.close)
-    runtime = await LinuxRuntime.open(tree, cgroups, config.cgroup_parent)
+    runtime = await LinuxRuntime.open(tree, cgroups)
     stack.push_async_callback(runtime.close)
     images = await Images.open(tree, records)
     stack.push_async_callback(images.close)

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from socket import socket
 from typing import Protocol
 
+from compat_engine.runtime.cgroups.resources import Resources
+from compat_engine.runtime.cgroups.stats import Usage
 from compat_engine.shim.spec import Process, Spec
 
 
@@ -53,10 +55,15 @@ class Adopted:
 class Created(Protocol):
     """A container whose init waits in its namespaces. Leave by exactly one of `go` and `abort`."""
 
-    pid: int
+    @property
+    def pid(self) -> int:
+        """Of init, as the host sees it."""
 
     async def go(self) -> str:
         """Let it execve; the start time (RFC 3339, ns). Raises StartFailed, after which nothing of the container is left."""
+
+    async def failure(self) -> StartFailed | None:
+        """Why init left before `go`, None when it waits: what to ask when its namespaces could not be furnished."""
 
     async def abort(self) -> None:
         """Kill init, remove its cgroups; returns when nothing is left."""
@@ -90,6 +97,15 @@ class Runtime(Protocol):
 
     def exits(self) -> AsyncIterator[Exit | ExecExit]:
         """Every exit once, in order, as long as the daemon lives."""
+
+    async def forget(self, id: str) -> None:
+        """The exit of `id` is recorded elsewhere now: drop what the runtime keeps of it. Else `adopt` tells of it again."""
+
+    async def usage(self, id: str) -> Usage:
+        """The container's counters now. Raises NotFound when it does not run."""
+
+    async def update(self, id: str, resources: Resources) -> None:
+        """New limits for a running container. Raises NotFound, Internal with the kernel's reason."""
 
     async def adopt(self, ids: Sequence[str]) -> Adopted:
         """After a daemon restart: connect to the live shims of `ids` and read the exit records of dead ones; ids in neither were
