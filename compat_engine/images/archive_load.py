@@ -7,7 +7,7 @@ one stay, as with Docker.
 import json
 import os
 import posixpath
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from compat_engine.errors import Internal, InvalidParameter, NotFound
 from compat_engine.images.intake import feed, workspace
 from compat_engine.images.layers import Incoming, IncomingLayer, Say, add
 from compat_engine.images.library import Library, host_platform
-from compat_engine.images.records import INDEX, LAYER, MANIFEST, Descriptor
+from compat_engine.images.records import INDEX, LAYER, MANIFEST, Descriptor, Image
 from compat_engine.images.reference import Reference, parse
 from compat_engine.images.waiting import narrated
 
@@ -38,8 +38,13 @@ class _File:
     digest: str
 
 
-def load(library: Library, body: AsyncIterator[bytes], quiet: bool, platform: Platform | None) -> AsyncIterator[dict[str, Any]]:
-    """Docker's progress objects while the images in `body` are loaded. Raises InvalidParameter for what is no image archive."""
+def load(
+    library: Library, body: AsyncIterator[bytes], quiet: bool, platform: Platform | None, loaded: Callable[[Image], None]
+) -> AsyncIterator[dict[str, Any]]:
+    """Docker's progress objects while the images in `body` are loaded; `loaded` hears of each one.
+
+    Raises InvalidParameter for what is no image archive, NotFound when it has no image for `platform`.
+    """
 
     async def work(say: Say) -> None:
         async with workspace(library.tree.tmp) as directory:
@@ -49,7 +54,7 @@ def load(library: Library, body: AsyncIterator[bytes], quiet: bool, platform: Pl
                 for number, image in enumerate(images):
                     own = directory / f"image-{number}"
                     own.mkdir()
-                    await _load_one(library, image, own, say, quiet)
+                    loaded(await _load_one(library, image, own, say, quiet))
 
     return narrated(work)
 
@@ -65,7 +70,7 @@ async def _spool(library: Library, body: AsyncIterator[bytes], directory: Path) 
     return _Archive(members, directory)
 
 
-async def _load_one(library: Library, image: Incoming, work: Path, say: Say, quiet: bool) -> None:
+async def _load_one(library: Library, image: Incoming, work: Path, say: Say, quiet: bool) -> Image:
     for name in image.names:
         previous = library.id_of(name)
         if previous is not None and previous != image.id:
@@ -76,6 +81,7 @@ async def _load_one(library: Library, image: Incoming, work: Path, say: Say, qui
         say({"stream": f"Loaded image: {name.familiar}\n"})
     if not image.names:
         say({"stream": f"Loaded image ID: {added.id}\n"})
+    return added
 
 
 class _Archive:

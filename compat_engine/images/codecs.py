@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import IO, Any, cast
 
 import zstandard
-from isal import igzip, isal_zlib
+from isal import igzip, igzip_lib
 
 CHUNK = 1 << 20
 _ZSTD_WINDOW = 128 << 20  # bytes; what the zstd command accepts by default, and so what people's images use
@@ -18,6 +18,7 @@ _RATIO = 5_000  # beyond that: bytes out for a byte in; deflate reaches 1,032
 _DEPTH = 8  # chunks between the decompressing thread and its reader
 _MAGIC = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"\xfd7zXZ\x00": "xz", b"BZh": "bzip2"}
 _LONGEST = 6
+_ISAL: type[Exception] = cast(type[Exception], igzip_lib.error)  # annotated in the package as an instance
 
 
 class BadArchive(Exception):
@@ -70,7 +71,7 @@ def chunks(source: Input) -> Iterator[bytes]:
             if total > _FREE_EXPANSION and total > source.consumed * _RATIO:
                 raise BadArchive(f"archive expands more than {_RATIO} times: refused")
             yield data
-    except (EOFError, lzma.LZMAError, zstandard.ZstdError, isal_zlib.error) as error:
+    except (EOFError, lzma.LZMAError, zstandard.ZstdError, _ISAL) as error:
         raise BadArchive(f"cannot decompress archive: {error}") from error
     except OSError as error:
         if error.errno is not None:
@@ -101,7 +102,7 @@ def _reader(source: Input) -> IO[bytes]:
     codec = codec_of(source.peek(_LONGEST))
     file = cast(IO[bytes], source)
     if codec == "gzip":
-        return cast(IO[bytes], igzip.open(file, "rb"))
+        return cast(IO[bytes], igzip.open(file, "rb"))  # type: ignore[no-untyped-call]
     if codec == "zstd":
         decompressor = zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW)
         return cast(IO[bytes], decompressor.stream_reader(file, read_size=CHUNK, read_across_frames=True))

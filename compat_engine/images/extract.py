@@ -26,7 +26,7 @@ _TIME_LIMIT = 1 << 62  # ns; what the kernel's 64-bit seconds and Python's arith
 
 @dataclass(slots=True)
 class Unpacked:
-    """size: bytes of all files. implied: directories no entry described, made for what is in them."""
+    """size: bytes of all that is no directory. implied: directories no entry described, made for what is in them."""
 
     size: int = 0
     implied: set[bytes] = field(default_factory=set)
@@ -120,6 +120,7 @@ class Extractor:
 
     def _symlink(self, path: bytes, entry: Entry, reader: TarReader) -> None:
         self._make(path, lambda: os.symlink(entry.link, path))
+        self._result.size += len(entry.link)
         self._finish(path, entry)
 
     def _node(self, path: bytes, entry: Entry, reader: TarReader) -> None:

@@ -1,6 +1,6 @@
 """Images as the engine sees them: one object with a method a use case; the work is in the modules beside it."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from compat_engine.images import gc
@@ -70,9 +70,15 @@ class Images:
     async def prune(self, images: list[Image], dangling_only: bool, in_use: InUse) -> Removal:
         return await prune(self.library, images, dangling_only, in_use)
 
-    def load(self, body: AsyncIterator[bytes], quiet: bool, platform: Platform | None = None) -> AsyncIterator[dict[str, Any]]:
-        """Progress objects of `docker load`; raises InvalidParameter for what is no image archive."""
-        return load(self.library, body, quiet, platform)
+    def load(
+        self,
+        body: AsyncIterator[bytes],
+        quiet: bool = True,
+        platform: Platform | None = None,
+        loaded: Callable[[Image], None] = lambda image: None,
+    ) -> AsyncIterator[dict[str, Any]]:
+        """Progress objects of `docker load`; `loaded` hears of each image. Raises InvalidParameter for what is none."""
+        return load(self.library, body, quiet, platform, loaded)
 
     def save(self, words: list[str]) -> AsyncIterator[bytes]:
         """A tar of the images. Raises NotFound at once."""
@@ -87,6 +93,10 @@ class Images:
         platform: str = "",
     ) -> Image:
         return await import_(self.library, body, name, list(lines), message, platform, None)
+
+    def directories(self, image: Image) -> tuple[str, ...]:
+        """Where its layers are unpacked, topmost first."""
+        return self.snapshots.lowers(image.chain)
 
     def shared_size(self, image: Image) -> int:
         """Bytes of the layers other images use too."""

@@ -143,7 +143,7 @@ def discard(directory: Path, tmp: Path) -> None:
 
 
 def usage(directory: Path) -> int:
-    """Bytes of the regular files below `directory`, a file with several names counted once. Blocks."""
+    """Bytes of all that is no directory below `directory`, what has several names counted once. Blocks."""
     seen: set[int] = set()
     total = 0
     todo = [os.fspath(directory)]
@@ -152,7 +152,7 @@ def usage(directory: Path) -> int:
             status = entry.stat(follow_symlinks=False)
             if stat.S_ISDIR(status.st_mode):
                 todo.append(entry.path)
-            elif stat.S_ISREG(status.st_mode) and (status.st_nlink == 1 or status.st_ino not in seen):
+            elif status.st_nlink == 1 or status.st_ino not in seen:
                 seen.add(status.st_ino)
                 total += status.st_size
     return total

@@ -3,6 +3,6 @@
 from typing import Final
 
 from compat_engine.api.route import Route
-from compat_engine.api.routes import containers, exec, swarm, system
+from compat_engine.api.routes import containers, exec, images, swarm, system
 
-ROUTES: Final[list[Route]] = [*system.routes, *containers.routes, *exec.routes, *swarm.routes]
+ROUTES: Final[list[Route]] = [*system.routes, *containers.routes, *exec.routes, *images.routes, *swarm.routes]

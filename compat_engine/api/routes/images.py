@@ -1,0 +1,112 @@
+"""/images: the store's; pulling, pushing and searching wait for a registry client."""
+
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+from aiohttp import web
+
+from compat_engine.api.params import boolean, filters, text, variable
+from compat_engine.api.route import QUERY, Route
+from compat_engine.api.streams import answer, chunks, nothing, progress
+from compat_engine.engine import images
+from compat_engine.engine.parts import Engine
+from compat_engine.errors import InvalidParameter, NotImplementedHere
+
+_TAR = "application/x-tar"
+_NO_REGISTRY = "this engine cannot reach registries yet: use `docker load` or `docker import`"
+
+
+async def list_images(request: web.Request, engine: Engine) -> web.StreamResponse:
+    chosen, everything, shared = filters(request), boolean(request, "all"), boolean(request, "shared-size")
+    return answer(request, images.list_images(engine, chosen, everything, shared))
+
+
+async def inspect(request: web.Request, engine: Engine) -> web.StreamResponse:
+    return answer(request, images.inspect(engine, variable(request, "name"), _platform(request)))
+
+
+async def history(request: web.Request, engine: Engine) -> web.StreamResponse:
+    return answer(request, images.history(engine, variable(request, "name"), _platform(request)))
+
+
+async def tag(request: web.Request, engine: Engine) -> web.StreamResponse:
+    await images.tag(engine, variable(request, "name"), text(request, "repo"), text(request, "tag"))
+    return nothing(201)
+
+
+async def remove(request: web.Request, engine: Engine) -> web.StreamResponse:
+    name, force, noprune = variable(request, "name"), boolean(request, "force"), boolean(request, "noprune")
+    return answer(request, await images.remove(engine, name, force, noprune))
+
+
+async def prune(request: web.Request, engine: Engine) -> web.StreamResponse:
+    return answer(request, await images.prune(engine, filters(request)))
+
+
+async def load(request: web.Request, engine: Engine) -> web.StreamResponse:
+    system, architecture, variant = (*_platform(request).split("/"), "", "")[:3]
+    wanted = (system, architecture, variant) if system else None
+    return await progress(request, images.load(engine, _body(request), boolean(request, "quiet", True), wanted))
+
+
+async def save_one(request: web.Request, engine: Engine) -> web.StreamResponse:
+    return await chunks(request, images.save(engine, [variable(request, "name")]), _TAR)
+
+
+async def save_many(request: web.Request, engine: Engine) -> web.StreamResponse:
+    return await chunks(request, images.save(engine, request[QUERY].getall("names", [])), _TAR)
+
+
+async def create(request: web.Request, engine: Engine) -> web.StreamResponse:
+    """Import with fromSrc, pull with fromImage."""
+    source = text(request, "fromSrc")
+    if source and not text(request, "fromImage"):
+        name = images.checked_name(text(request, "repo"), text(request, "tag"))
+        lines, message = tuple(request[QUERY].getall("changes", [])), text(request, "message")
+        steps = images.import_(engine, source, _body(request), name, lines, message, text(request, "platform"))
+        return await progress(request, steps)
+    wanted = images.pulled_name(text(request, "fromImage"), text(request, "tag"))
+    raise NotImplementedHere(f"cannot pull {wanted}: {_NO_REGISTRY}")
+
+
+async def push(request: web.Request, engine: Engine) -> web.StreamResponse:
+    raise NotImplementedHere(f"cannot push {variable(request, 'name')}: {_NO_REGISTRY}")
+
+
+async def search(request: web.Request, engine: Engine) -> web.StreamResponse:
+    raise NotImplementedHere(f"cannot search for {text(request, 'term')}: {_NO_REGISTRY}")
+
+
+async def _body(request: web.Request) -> AsyncIterator[bytes]:
+    async for chunk in request.content.iter_any():
+        yield chunk
+
+
+def _platform(request: web.Request) -> str:
+    """ "os/arch[/variant]" from the JSON these routes take; "" when absent. Raises InvalidParameter."""
+    word = text(request, "platform")
+    if not word:
+        return ""
+    try:
+        raw: Any = json.loads(word)
+        parts = [raw.get("os") or "", raw.get("architecture") or "", raw.get("variant") or ""]
+        return "/".join(parts).rstrip("/")
+    except (ValueError, AttributeError, TypeError):
+        raise InvalidParameter("failed to parse platform: must be a JSON object") from None
+
+
+routes = [
+    Route("GET", "/images/json", list_images),
+    Route("GET", "/images/get", save_many, live=True),
+    Route("GET", "/images/search", search),
+    Route("POST", "/images/create", create, live=True),
+    Route("POST", "/images/load", load, live=True),
+    Route("POST", "/images/prune", prune, since="1.25"),
+    Route("GET", "/images/{name}/json", inspect),
+    Route("GET", "/images/{name}/history", history),
+    Route("GET", "/images/{name}/get", save_one, live=True),
+    Route("POST", "/images/{name}/push", push),
+    Route("POST", "/images/{name}/tag", tag),
+    Route("DELETE", "/images/{name}", remove),
+]
