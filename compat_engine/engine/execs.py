@@ -9,9 +9,9 @@ from struct import pack
 from typing import Any
 
 from compat_engine.engine.containers.create import attributes
-from compat_engine.engine.containers.start import exit_code, start_error
 from compat_engine.engine.detachkeys import DetachKeys
 from compat_engine.engine.events import Events
+from compat_engine.engine.failures import exit_code, start_error
 from compat_engine.engine.parts import Engine
 from compat_engine.engine.prepare import exec_process
 from compat_engine.engine.registry import Container

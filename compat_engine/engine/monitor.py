@@ -10,6 +10,7 @@ from compat_engine.engine.containers.create import attributes
 from compat_engine.engine.containers.remove import discard
 from compat_engine.engine.containers.start import launch
 from compat_engine.engine.endpoints import disconnected
+from compat_engine.engine.health import unwatch
 from compat_engine.engine.parts import Engine
 from compat_engine.engine.prepare import release_shm
 from compat_engine.engine.registry import Container
@@ -45,6 +46,7 @@ class Monitor:
     async def record(self, container: Container, exit: Exit) -> None:
         """Lock held, or no request served yet."""
         engine, record = self._engine, container.record
+        unwatch(container)
         engine.execs.container_exited(container.id)
         await release(engine, container)
         lasted = time.monotonic() - container.started if container.started else 0.0

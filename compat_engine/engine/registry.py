@@ -5,12 +5,16 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from compat_engine.engine.records import ContainerRecord, RunState
 from compat_engine.errors import Conflict
 from compat_engine.ids import by_prefix
 from compat_engine.runtime.protocol import Streams
 from compat_engine.store.records import Delete, Put, Records
+
+if TYPE_CHECKING:
+    from compat_engine.engine.health import Health
 
 CONTAINERS, STATES = "containers", "states"
 
@@ -36,6 +40,8 @@ class Container:
     restart: asyncio.Task[None] | None = None  # sleeping until the next try of a restart policy
     backoff: float = 0.0  # seconds, of the last try
     started: float = 0.0  # monotonic
+    health: "Health | None" = None
+    prober: asyncio.Task[None] | None = None  # runs the health check while the container runs
     exec_ids: list[str] = field(default_factory=list)
     auto_remove_held: bool = False  # a restart under way: this exit must not remove it
     view: bytes = b""  # cached list entry, cleared by Registry.update

@@ -72,6 +72,7 @@ def _state(container: Container) -> dict[str, Any]:
         "Error": state.error,
         "StartedAt": state.started_at,
         "FinishedAt": state.finished_at,
+        **({"Health": container.health.view()} if container.health else {}),
     }
 
 

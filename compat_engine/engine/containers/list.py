@@ -59,7 +59,7 @@ def _entry(engine: Engine, container: Container, now: float, images: dict[tuple[
     key = (record.config.Image, record.image)
     if key not in images:
         images[key] = _json(_image_name(engine, *key))[1:-1]
-    status = status_text(container.state, "", now).encode()
+    status = status_text(container.state, container.health.status if container.health else "", now).encode()
     return container.view.replace(_STATUS, status).replace(_IMAGE, images[key])
 
 

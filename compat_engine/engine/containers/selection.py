@@ -82,7 +82,7 @@ class Selection:
         for word in words:
             if word not in _HEALTHS:
                 raise InvalidParameter(f"unrecognized filter value for health: {word}")
-        return lambda item: "none" in words
+        return lambda item: (item.health.status if item.health else "none") in words
 
     def _network(self, words: Sequence[str]) -> Test:
         def joined(item: Container) -> bool:

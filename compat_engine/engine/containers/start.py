@@ -8,13 +8,13 @@ from compat_engine.engine.compile import compile_spec
 from compat_engine.engine.containers.create import attributes
 from compat_engine.engine.containers.remove import discard
 from compat_engine.engine.endpoints import connect, reserve
+from compat_engine.engine.failures import exit_code, start_error
+from compat_engine.engine.health import watch
 from compat_engine.engine.parts import Engine
 from compat_engine.engine.prepare import prepare
 from compat_engine.engine.registry import Container
-from compat_engine.errors import Conflict, EngineError, Internal, InvalidParameter, NotModified
+from compat_engine.errors import Conflict, EngineError, Internal, NotModified
 from compat_engine.runtime.protocol import StartFailed
-
-PREFIX = "failed to create task for container: failed to create shim task: OCI runtime create failed: runc create failed: "
 
 
 async def start(engine: Engine, word: str) -> None:
@@ -47,7 +47,10 @@ async def launch(engine: Engine, container: Container, restarts: int) -> None:
             inputs = await prepare(engine, container, endpoints, undo)
             created = await engine.runtime.create(compile_spec(container.record, inputs), attached)
             undo.push_async_callback(created.abort)
-            await connect(engine, container, endpoints, created.pid)
+            try:
+                await connect(engine, container, endpoints, created.pid)
+            except EngineError as error:  # init may have failed first, and taken its namespace along
+                raise await created.failure() or error from error
             started = await created.go()
             undo.pop_all()
     except (StartFailed, EngineError, OSError) as error:
@@ -59,6 +62,7 @@ async def launch(engine: Engine, container: Container, restarts: int) -> None:
     )  # fmt: skip
     await engine.containers.update(container, state=state)
     engine.events.publish("container", "start", container.id, attributes(container.record))
+    watch(engine, container)
 
 
 async def _failed(engine: Engine, container: Container, error: Exception) -> EngineError:
@@ -81,20 +85,3 @@ def _as_engine_error(error: Exception) -> EngineError:
     if isinstance(error, StartFailed):
         return start_error(error)
     return Internal(str(error))
-
-
-def start_error(error: StartFailed, prefix: str = PREFIX) -> EngineError:
-    """Docker's words for what init reported; the CLI reads its exit code 126 or 127 out of them."""
-    text = (
-        error.text if error.step in ("user", "cwd-mkdir") else f"{prefix}unable to start container process: {error.text}: unknown"
-    )
-    if error.step == "exec" and exit_code(text) == 126 and not text.endswith("permission denied"):
-        text += ": permission denied"
-    return InvalidParameter(text) if exit_code(text) in (126, 127) or error.step in ("user", "cwd-mkdir") else Internal(text)
-
-
-def exit_code(text: str) -> int:
-    """What a failed start leaves as exit code: 127 not found, 126 not executable, 128 else."""
-    if "executable file not found" in text or "no such file or directory" in text:
-        return 127
-    return 126 if any(words in text for words in ("permission denied", "is a directory", "not a directory")) else 128

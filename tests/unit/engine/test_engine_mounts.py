@@ -60,11 +60,12 @@ def test_an_image_volume_is_anonymous_unless_something_is_mounted_there() -> Non
 
 def test_two_mounts_on_one_target_are_refused(tmp_path: Path) -> None:
     mount = {"Type": "bind", "Source": str(tmp_path), "Target": "/y"}
-    for host in (
+    hosts: tuple[dict[str, object], ...] = (
         {"Binds": ["/x:/y", "/z:/y"]},
         {"Binds": ["/x:/y"], "Mounts": [mount]},
         {"Binds": ["/x:/y"], "Tmpfs": {"/y": ""}},
-    ):
+    )
+    for host in hosts:
         with pytest.raises(InvalidParameter, match="Duplicate mount point: /y"):
             points(host)
 
