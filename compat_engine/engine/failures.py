@@ -4,13 +4,18 @@ from compat_engine.errors import EngineError, Internal, InvalidParameter
 from compat_engine.runtime.protocol import StartFailed
 
 PREFIX = "failed to create task for container: failed to create shim task: OCI runtime create failed: runc create failed: "
+_HINTS = {  # what dockerd appends
+    "is a directory": ": permission denied",
+    "not a directory": ": Are you trying to mount a directory onto a file (or vice-versa)? "
+    "Check if the specified host path exists and is the expected type",
+}
 
 
 def start_error(error: StartFailed, prefix: str = PREFIX) -> EngineError:
     """Docker's words for what init reported; the CLI reads its exit code 126 or 127 out of them."""
     text = error.text if error.step in ("user", "cwd") else f"{prefix}unable to start container process: {error.text}: unknown"
-    if error.step == "exec" and exit_code(text) == 126 and not text.endswith("permission denied"):
-        text += ": permission denied"
+    if error.step == "exec":
+        text += next((hint for reason, hint in _HINTS.items() if reason in text), "")
     return InvalidParameter(text) if exit_code(text) in (126, 127) or error.step in ("user", "cwd") else Internal(text)
 
 
