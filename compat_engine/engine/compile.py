@@ -131,21 +131,11 @@ def _system_mounts(record: ContainerRecord, inputs: Inputs) -> list[Mount]:
         Mount("proc", "proc", "/proc", basic),
         Mount("tmpfs", "tmpfs", "/dev", ("nosuid", "strictatime"), "mode=755,size=65536k"),
         Mount("devpts", "devpts", "/dev/pts", ("nosuid", "noexec"), "newinstance,ptmxmode=0666,mode=0620,gid=5"),
-        _sys_mount(host, (*basic, *access)),
+        Mount("sysfs", "sysfs", "/sys", (*basic, *access)),
         Mount("cgroup", "cgroup", "/sys/fs/cgroup", (*basic, "relatime", *(() if writable_cgroups else ("ro",)))),
-        _mqueue(host, basic),
+        Mount("mqueue", "mqueue", "/dev/mqueue", basic),  # shows the queues of whichever ipc namespace init is in
         _shm(inputs, basic),
     ]
-
-
-def _sys_mount(host: HostConfig, flags: tuple[str, ...]) -> Mount:
-    return Mount("sysfs", "sysfs", "/sys", flags)
-
-
-def _mqueue(host: HostConfig, flags: tuple[str, ...]) -> Mount:
-    if host.IpcMode == "host":
-        return Mount("bind", "/dev/mqueue", "/dev/mqueue", ("rbind", *flags))
-    return Mount("mqueue", "mqueue", "/dev/mqueue", flags)
 
 
 def _shm(inputs: Inputs, flags: tuple[str, ...]) -> Mount:

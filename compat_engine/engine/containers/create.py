@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from compat_engine.engine.clock import rfc3339nano
+from compat_engine.engine.compile import MASKED, READONLY
 from compat_engine.engine.connections import check_endpoints
 from compat_engine.engine.merge import arguments, merge
 from compat_engine.engine.mounts import VolumeRequest, mount_points
@@ -77,7 +78,12 @@ def _host_config(engine: Engine, host: HostConfig) -> HostConfig:
         "Runtime": host.Runtime or "runc",
         "RestartPolicy": {**host.RestartPolicy.dump(), "Name": host.RestartPolicy.Name or "no"},
     }
-    if host.Privileged:
+    if host.MemorySwappiness == -1:
+        changes["MemorySwappiness"] = None
+    if not host.Privileged:
+        changes["MaskedPaths"] = list(MASKED) if host.MaskedPaths is None else host.MaskedPaths
+        changes["ReadonlyPaths"] = list(READONLY) if host.ReadonlyPaths is None else host.ReadonlyPaths
+    else:
         changes |= {"MaskedPaths": None, "ReadonlyPaths": None, "SecurityOpt": _privileged_security(host)}
     if host.Memory and not host.MemorySwap:
         changes["MemorySwap"] = host.Memory * 2
@@ -101,8 +107,10 @@ def _resolve_modes(engine: Engine, host: HostConfig) -> HostConfig:
 
 
 def _finish(config: Config, id: str, host: HostConfig) -> Config:
-    shared = (host.NetworkMode or "").startswith("container:") or host.UTSMode == "host" or host.NetworkMode == "host"
-    hostname = config.Hostname or ("" if shared else short(id))
+    """Docker names a container after its id, unless it shows another's name."""
+    hostname = config.Hostname
+    if not hostname and not host.NetworkMode.startswith("container:"):
+        hostname = os.uname().nodename if "host" in (host.UTSMode, host.NetworkMode) else short(id)
     return Config.model_validate({**config.dump(), "Hostname": hostname})
 
 
