@@ -1,5 +1,6 @@
 """make_app: every route table behind one dispatcher, and the server options Docker's clients need."""
 
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 from aiohttp import web
@@ -9,15 +10,22 @@ from compat_engine.api.route import Router
 from compat_engine.api.routes import ROUTES
 from compat_engine.engine.parts import Engine
 
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
 _JSON_LIMIT: Final = 16 << 20  # bytes of a JSON body; tar bodies are streamed and have no limit
 _HEAD_LIMIT: Final = 1 << 20  # build arguments travel in the query, registry credentials in one header
 _PATIENCE: Final = 1.0  # seconds a handler gets to end at shutdown
 
 
 def make_app(engine: Engine) -> web.Application:
-    app = web.Application(client_max_size=_JSON_LIMIT)
     dispatcher = Dispatcher(engine, Router(ROUTES))
-    app.router.add_route("*", "/{path:.*}", dispatcher.__call__)
+
+    # A middleware, as aiohttp's own routing answers 405 for a wrong method and does not know `OPTIONS *`.
+    @web.middleware
+    async def dispatch(request: web.Request, handler: Handler) -> web.StreamResponse:
+        return await dispatcher(request)
+
+    app = web.Application(client_max_size=_JSON_LIMIT, middlewares=[dispatch])
     app.on_response_prepare.append(dispatcher.add_headers)
     app.on_cleanup.append(dispatcher.settle)
     return app

@@ -4,7 +4,7 @@ import array
 import asyncio
 import fcntl
 import termios
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 from aiohttp import WSMsgType, web
 
@@ -30,6 +30,7 @@ class Session(Protocol):
 
 async def hijack(request: web.Request, session: Session) -> web.StreamResponse:
     """Run `session` on the request's connection, which ends with it. With an Upgrade header the head is a 101, else a 200.
+    What the client sends once it has seen the head is the process's input.
 
     An EngineError of the session comes too late for a status: it is told in-band, as output of the process.
     """
@@ -218,28 +219,12 @@ class Hijacked(web.StreamResponse):
         return None
 
 
-class _Tail:
-    """Stands where a websocket's parser would, to get the bytes that came right behind the request."""
-
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-
-    def feed_data(self, data: bytes) -> tuple[bool, bytes]:
-        self._connection.data_received(data)
-        return False, b""
-
-    def feed_eof(self) -> None:
-        return None
-
-
 def _switch(request: web.Request, tty: bool) -> Connection:
     transport = request.transport
     if transport is None:
         raise ConnectionResetError("the client has left")
     upgraded = "upgrade" in request.headers
     connection = Connection(transport, upgraded)
-    parser: Any = _Tail(connection)
-    request.protocol.set_parser(parser)
     connection.begin(_head(request[HEADERS], stream_type(request, tty) if upgraded else RAW, upgraded))
     return connection
 

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import platform
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from typing import Final
 
 from aiohttp import web
@@ -33,8 +33,6 @@ from compat_engine.errors import EngineError, InvalidParameter
 
 log = logging.getLogger(__name__)
 access = logging.getLogger("compat_engine.access")
-
-Dispatch = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class Dispatcher:
@@ -76,7 +74,7 @@ class Dispatcher:
         except EngineError as error:
             return error_response(error)
         except web.HTTPException as error:
-            return error_response(error) if error.status >= 400 else error
+            return error_response(error)
         except ConnectionError:
             raise  # the client is gone; aiohttp closes what is left of the connection
         except Exception as error:
@@ -87,7 +85,7 @@ class Dispatcher:
         if request.method == "OPTIONS":
             return web.Response()
         if "//" in request.path:
-            raise web.HTTPMovedPermanently(_cleaned(request))
+            return web.Response(status=301, headers={"Location": _cleaned(request)})
         match = self._router.match(request.method, request.path)
         if match is None:
             return _json_message(404, "page not found")

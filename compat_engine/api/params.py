@@ -86,12 +86,14 @@ async def body(request: web.Request, model: type[W]) -> W:
     return model.parse(raw)
 
 
-async def json_body(request: web.Request) -> object:
+async def json_body(request: web.Request, required: bool = False) -> object:
     """Decoded, of the newest version; None for no body. Raises InvalidParameter for other content types and trailing text."""
     data = await request.read()
     content_type = request.headers.get("Content-Type", "")
     if data or content_type:
         check_json_type(content_type)
+    if not data and required:
+        raise InvalidParameter("invalid JSON: got EOF while reading request body")
     if not data:
         return None
     raw = decode(data)

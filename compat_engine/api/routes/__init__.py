@@ -3,6 +3,14 @@
 from typing import Final
 
 from compat_engine.api.route import Route
-from compat_engine.api.routes import containers, exec, images, swarm, system
+from compat_engine.api.routes import containers, exec, images, networks, swarm, system, volumes
 
-ROUTES: Final[list[Route]] = [*system.routes, *containers.routes, *exec.routes, *images.routes, *swarm.routes]
+ROUTES: Final[list[Route]] = [
+    *system.routes,
+    *containers.routes,
+    *exec.routes,
+    *images.routes,
+    *networks.routes,
+    *volumes.routes,
+    *swarm.routes,
+]

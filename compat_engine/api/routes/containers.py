@@ -36,10 +36,8 @@ _OLD_START_BODY = 7  # bytes; what clients of 1.24 sent where a body was no long
 
 
 async def post_create(request: web.Request, engine: Engine) -> web.StreamResponse:
-    raw = await params.json_body(request)
-    if raw is None and not request.can_read_body:
-        raise InvalidParameter("invalid JSON: got EOF while reading request body")
-    if isinstance(raw, dict) and not any(key.lower() in _CONFIG_KEYS for key in raw):
+    raw = await params.json_body(request, required=True)
+    if raw is None or (isinstance(raw, dict) and not any(key.lower() in _CONFIG_KEYS for key in raw)):
         raise InvalidParameter("config cannot be empty in order to create a container")
     body = CreateRequest.parse(raw)
     id, warnings = await create.create(engine, body, params.text(request, "name"), params.text(request, "platform"))

@@ -21,7 +21,8 @@ _OLD_EVENT_FIELDS = ("status", "id", "from")
 
 async def ping(request: web.Request, engine: Engine) -> web.StreamResponse:
     body = b"" if request.method == "HEAD" else b"OK"
-    return web.Response(body=body, headers={**_PING_HEADERS, "Content-Type": "text/plain; charset=utf-8"})
+    headers = {**_PING_HEADERS, "Content-Type": "text/plain; charset=utf-8", "Content-Length": str(len(body))}
+    return web.Response(body=body, headers=headers)
 
 
 async def get_version(request: web.Request, engine: Engine) -> web.StreamResponse:
