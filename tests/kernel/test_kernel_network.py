@@ -1,0 +1,260 @@
+"""The data path with real packets: a network namespace plays the host, others its containers and a neighbour on its wire."""
+
+import asyncio
+import itertools
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from compat_engine.config import Config
+from compat_engine.errors import Internal
+from compat_engine.kernel.netns import network_of
+from compat_engine.network.model import Network, PortRequest
+from compat_engine.network.networks import Networks
+from compat_engine.store.records import Records
+from compat_engine.store.tree import Tree
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+HOST, NEIGHBOUR, BRIDGE = "198.51.100.1", "198.51.100.2", "10.231.9.1"
+CONFIG = Config(bridge="cetst0", bip=f"{BRIDGE}/24", default_address_pools=(("10.232.0.0/16", 24),))
+SERVER = """
+import socket, sys, threading
+tcp = socket.create_server(("0.0.0.0", 80))
+udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); udp.bind(("0.0.0.0", 81))
+def answer():
+    while True:
+        data, peer = udp.recvfrom(100)
+        udp.sendto(f"{sys.argv[1]} {peer[0]}".encode(), peer)
+threading.Thread(target=answer, daemon=True).start()
+print("ready", flush=True)
+while True:
+    connection, peer = tcp.accept()
+    with connection: connection.sendall(f"{sys.argv[1]} {peer[0]}".encode())
+"""
+
+
+@dataclass
+class Namespace:
+    """A network namespace held by one process."""
+
+    process: subprocess.Popen[str]
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    @property
+    def fd(self) -> int:
+        return os.open(f"/proc/{self.pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+
+    def run(self, *command: str, check: bool = True) -> str:
+        argv = ["nsenter", "-t", str(self.pid), "-n", *command]
+        return subprocess.run(argv, check=check, capture_output=True, text=True).stdout.strip()
+
+    def end(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        if self.process.stdout:
+            self.process.stdout.close()
+
+
+def namespace(*command: str) -> Namespace:
+    made = started("unshare", "--net", *command)
+    process = made.process
+    while process.poll() is None and os.readlink(f"/proc/{process.pid}/ns/net") == os.readlink("/proc/self/ns/net"):
+        time.sleep(0.002)
+    return made
+
+
+def started(*command: str) -> Namespace:
+    return Namespace(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
+
+
+def server(name: str, *entering: str) -> Namespace:
+    made = started(*(entering or ("unshare", "--net")), sys.executable, "-c", SERVER, name)
+    assert made.process.stdout
+    assert made.process.stdout.readline() == "ready\n"
+    return made
+
+
+@pytest.fixture
+def neighbour() -> Iterator[Namespace]:
+    made = namespace("sleep", "1000")
+    yield made
+    made.end()
+
+
+@pytest.fixture
+def host(neighbour: Namespace) -> Iterator[Namespace]:
+    """With an address on the neighbour's wire. This thread, and the threads it starts, are in it during the test."""
+    made = namespace("sleep", "1000")
+    made.run("ip", "link", "set", "lo", "up")
+    made.run("ip", "link", "add", "wire", "type", "veth", "peer", "name", "wire", "netns", str(neighbour.pid))
+    for end, address in ((made, HOST), (neighbour, NEIGHBOUR)):
+        end.run("ip", "address", "add", f"{address}/24", "dev", "wire")
+        end.run("ip", "link", "set", "wire", "up")
+    fd = made.fd
+    with network_of(fd):
+        yield made
+    os.close(fd)
+    made.end()
+
+
+@pytest.fixture
+def servers() -> Iterator[dict[str, Namespace]]:
+    made: dict[str, Namespace] = {}
+    yield made
+    for one in made.values():
+        one.end()
+
+
+@asynccontextmanager
+async def opened(path: Path) -> AsyncIterator[Networks]:
+    records = Records(path / "state.db")
+    try:
+        networks = await Networks.open(CONFIG, records, Tree(path, path))
+        try:
+            yield networks
+        finally:
+            await networks.close()
+    finally:
+        records.close()
+
+
+async def join(networks: Networks, servers: dict[str, Namespace], name: str, network: str, *ports: PortRequest) -> str:
+    servers[name] = server(name)
+    endpoint = await networks.reserve(name, network, name=name, ports=ports)
+    await networks.connect(endpoint, servers[name].pid)
+    return endpoint.ip
+
+
+CLIENT = """
+import socket, sys
+address, port, kind = sys.argv[1], int(sys.argv[2]), sys.argv[3]
+try:
+    if kind == "udp":
+        client = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); client.settimeout(1)
+        client.sendto(b"x", (address, port))
+    else:
+        client = socket.create_connection((address, port), 1)
+    print(client.recv(100).decode())
+except OSError:
+    print("nothing")
+"""
+
+
+def ask(where: Namespace, address: str, port: int, kind: str = "tcp") -> str:
+    """What a client in `where` hears: the server's name and the client's address as the server sees it."""
+    return where.run(sys.executable, "-I", "-S", "-c", CLIENT, address, str(port), kind)
+
+
+async def test_who_reaches_whom(host: Namespace, neighbour: Namespace, servers: dict[str, Namespace], tmp_path: Path) -> None:
+    async with opened(tmp_path) as networks:
+        await networks.create(Network("", "other", "bridge", ""))
+        published = (
+            PortRequest(80, "tcp", "", "8080"),
+            PortRequest(81, "udp", "", "8081"),
+            PortRequest(80, "tcp", "127.0.0.1", "8082"),
+        )
+        a = await join(networks, servers, "a", "bridge", *published)
+        await join(networks, servers, "b", "bridge")
+        c = await join(networks, servers, "c", "other", PortRequest(80, "tcp", HOST, "9090"))
+        inside_a, inside_b, inside_c = servers["a"], servers["b"], servers["c"]
+
+        assert ask(host, a, 80) == f"a {BRIDGE}"
+        assert ask(inside_b, a, 80) == "a 10.231.9.3"
+        for address in ("127.0.0.1", "127.9.9.9", HOST, BRIDGE):
+            assert ask(host, address, 8080).startswith("a "), address
+        assert ask(host, "127.0.0.1", 8081, "udp") == f"a {BRIDGE}"
+        assert ask(host, "127.0.0.1", 8082) == f"a {BRIDGE}"
+        assert ask(neighbour, HOST, 8080) == f"a {NEIGHBOUR}"
+        assert ask(neighbour, HOST, 8081, "udp") == f"a {NEIGHBOUR}"
+        assert ask(neighbour, HOST, 9090) == f"c {NEIGHBOUR}"
+        for inside in (inside_a, inside_b, inside_c):  # itself, its network, another network
+            assert ask(inside, HOST, 8080).startswith("a ")
+            assert ask(inside, HOST, 9090).startswith("c ")
+
+        assert ask(inside_a, c, 80) == "nothing"
+        assert ask(inside_c, a, 80) == "nothing"
+        assert ask(host, HOST, 8082) == "nothing"
+        assert ask(neighbour, HOST, 8082) == "nothing"
+        neighbour.run("ip", "route", "add", "10.231.9.0/24", "via", HOST)
+        assert ask(neighbour, a, 80) == "nothing"
+        await networks.teardown()
+    assert host.run("nft", "list", "tables") == ""
+    assert "cetst0" not in host.run("ip", "link")
+
+
+async def test_out_into_the_world(host: Namespace, neighbour: Namespace, servers: dict[str, Namespace], tmp_path: Path) -> None:
+    async with opened(tmp_path) as networks:
+        await networks.create(Network("", "inner", "bridge", "", internal=True))
+        await join(networks, servers, "a", "bridge")
+        await join(networks, servers, "i", "inner")
+        listener = server("n", "nsenter", "-t", str(neighbour.pid), "-n")
+        try:
+            assert ask(servers["a"], NEIGHBOUR, 80) == f"n {HOST}"
+            assert ask(servers["i"], NEIGHBOUR, 80) == "nothing"
+        finally:
+            listener.end()
+
+
+async def test_data_path_outlives_the_daemon(host: Namespace, servers: dict[str, Namespace], tmp_path: Path) -> None:
+    async with opened(tmp_path) as networks:
+        await join(networks, servers, "a", "bridge", PortRequest(80, "tcp", "", "8080"))
+        host.run("nft", "add", "rule", "ip", "compat-cetst0", "user", "tcp", "dport", "99", "drop")
+    assert ask(host, "127.0.0.1", 8080) == f"a {BRIDGE}"
+    async with opened(tmp_path) as networks:
+        assert ask(host, "127.0.0.1", 8080) == f"a {BRIDGE}"
+        assert "tcp dport 99 drop" in host.run("nft", "list", "chain", "ip", "compat-cetst0", "user")
+        with pytest.raises(Internal, match="port is already allocated"):
+            await networks.reserve("b", "bridge", name="b", ports=[PortRequest(80, "tcp", "", "8080")])
+        servers["a"].end()
+        await networks.release("a")
+        assert ask(host, "127.0.0.1", 8080) == "nothing"
+        socket.create_server(("0.0.0.0", 8080)).close()
+
+
+async def test_fifty_at_once(host: Namespace, tmp_path: Path) -> None:
+    async with opened(tmp_path) as networks:
+        members = [namespace("sleep", "1000") for _ in range(50)]
+        try:
+
+            async def start(number: int, member: Namespace) -> str:
+                endpoint = await networks.reserve(f"c{number}", "bridge", name=f"n{number}", ports=[PortRequest(80)])
+                await networks.connect(endpoint, member.pid)
+                return endpoint.ip
+
+            addresses = await asyncio.gather(*itertools.starmap(start, enumerate(members)))
+            assert len(set(addresses)) == 50
+            assert host.run("ip", "-o", "link", "show", "master", "cetst0").count("\n") == 49
+        finally:
+            for member in members:
+                member.end()
+
+
+async def test_a_namespace_that_is_gone(host: Namespace, tmp_path: Path) -> None:
+    gone = namespace("true")
+    gone.end()
+    async with opened(tmp_path) as networks:
+        endpoint = await networks.reserve("c", "bridge", name="c")
+        with pytest.raises(Internal, match="failed to connect interface"):
+            await networks.connect(endpoint, gone.pid)
+        assert "veth" not in host.run("ip", "-o", "link", "show", "master", "cetst0")
+
+
+async def test_others_dropping_by_default_are_pointed_out(
+    host: Namespace, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    host.run(
+        "nft", "add table inet foreign; add chain inet foreign forward { type filter hook forward priority 0; policy drop; }"
+    )
+    async with opened(tmp_path):
+        assert "nftables chain inet foreign forward drops forwarded packets by default" in caplog.text
