@@ -1,4 +1,4 @@
-"""Execs: further processes in a running container. Kept in memory only: a daemon that restarts has forgotten them, like dockerd."""
+"""Execs: further processes in a running container. Kept in memory only: a daemon that restarts has forgotten them."""
 
 import asyncio
 import base64
@@ -133,24 +133,34 @@ class ExecSession:
         """Start it with its streams on `duplex` until it ends, or the client leaves or detaches. A failed start is written there,
         as the headers are out; the exit code is known before the stream ends."""
         request = self.exec.request
-        ours, theirs = socketpair()
-        with ours:
-            try:
-                await self._launch((theirs, Streams(request.AttachStdin, request.AttachStdout, request.AttachStderr)))
-            except EngineError as error:
-                await duplex.write(_in_band(str(error), self.tty))
-                await duplex.close_write()
-                return
-            keys = self.exec.keys if self.tty else None
-            if await pump(_UntilEnded(duplex, self.exec), ours, keys, request.AttachStdin):
-                self.engine.events.publish("container", "exec_detach", self.exec.container.id, _attributes(self.exec))
+        try:
+            ours = await self._attached(Streams(request.AttachStdin, request.AttachStdout, request.AttachStderr))
+        except EngineError as error:
+            await duplex.write(_in_band(str(error), self.tty))
+            await duplex.close_write()
+            return
+        keys = self.exec.keys if self.tty else None
+        if await pump(_UntilEnded(duplex, self.exec), ours, keys, request.AttachStdin):
+            self.engine.events.publish("container", "exec_detach", self.exec.container.id, _attributes(self.exec))
 
     async def run_detached(self) -> None:
         """Start it with no streams. Raises InvalidParameter and others with Docker's text."""
+        _check_first(self.exec)
         await self._launch(None)
+
+    async def _attached(self, streams: Streams) -> socket:
+        _check_first(self.exec)  # again, as `open` does not take it: a client that leaves in between has started nothing
+        ours, theirs = socketpair()
+        try:
+            await self._launch((theirs, streams))
+        except BaseException:
+            ours.close()
+            raise
+        return ours
 
     async def _launch(self, attached: tuple[socket, Streams] | None) -> None:
         engine, exec = self.engine, self.exec
+        exec.begun = True
         engine.events.publish("container", f"exec_start: {exec.command}", exec.container.id, _attributes(exec))
         try:
             exec.pid = await engine.runtime.exec(exec.container.id, exec.id, self.process, attached)
@@ -200,11 +210,8 @@ async def create(engine: Engine, word: str, request: ExecCreate) -> str:
 async def open(engine: Engine, id: str, request: ExecStart) -> ExecSession:
     """POST /exec/{id}/start, first half. Raises NotFound, Conflict when it was started before or the container does not run."""
     exec = engine.execs.find(id)
-    if exec.begun:
-        state = "is already running" if exec.exit_code is None else "has already run"
-        raise Conflict(f"Error: Exec command {id} {state}")
+    _check_first(exec)
     _check_running(exec.container, exec.container.id)
-    exec.begun = True
     process = exec_process(engine, exec.container.record, exec.request)
     size = request.ConsoleSize or exec.request.ConsoleSize
     return ExecSession(engine, exec, replace(process, console=(size[0], size[1])) if size and exec.request.Tty else process)
@@ -245,6 +252,12 @@ def inspect(engine: Engine, id: str) -> dict[str, Any]:
 
 def _attributes(exec: ExecRecord) -> dict[str, str]:
     return {**attributes(exec.container.record), "execID": exec.id}
+
+
+def _check_first(exec: ExecRecord) -> None:
+    if exec.begun:
+        state = "is already running" if exec.exit_code is None else "has already run"
+        raise Conflict(f"Error: Exec command {exec.id} {state}")
 
 
 def _check_running(container: Container, word: str) -> None:
