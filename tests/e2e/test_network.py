@@ -1,0 +1,277 @@
+"""The default bridge, published ports, and the files a container resolves names with."""
+
+import http.client
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from tests.support.docker import Docker, eventually
+
+SERVER = "mkdir -p /www; echo -n hello > /www/index.html; exec httpd -f -p 80 -h /www"
+
+
+def free_port(kind: int = socket.SOCK_STREAM) -> int:
+    with socket.socket(socket.AF_INET, kind) as probe:
+        probe.bind(("", 0))
+        return int(probe.getsockname()[1])
+
+
+def fetch(host: str, port: int) -> str:
+    """The body served there; "" while nothing answers."""
+    connection = http.client.HTTPConnection(host, port, timeout=3)
+    try:
+        connection.request("GET", "/")
+        return connection.getresponse().read().decode()
+    except (OSError, http.client.HTTPException):
+        return ""
+    finally:
+        connection.close()
+
+
+def serve(docker: Docker, *args: str) -> str:
+    return docker("run", "-d", *args, "busybox", "sh", "-c", SERVER)
+
+
+def published(docker: Docker, container: str, port: str) -> int:
+    return int(docker("port", container, port).splitlines()[0].rsplit(":", 1)[1])
+
+
+def test_the_bridge_gives_an_address_and_a_gateway(docker: Docker) -> None:
+    container = docker("run", "-d", "busybox", "sleep", "60")
+    network = docker.inspect(container)["NetworkSettings"]["Networks"]["bridge"]
+    assert f"inet {network['IPAddress']}/{network['IPPrefixLen']}" in docker("exec", container, "ip", "addr", "show", "eth0")
+    assert f"default via {network['Gateway']} dev eth0" in docker("exec", container, "ip", "route")
+    assert network["MacAddress"] in docker("exec", container, "ip", "link", "show", "eth0")
+    assert docker.run("exec", container, "ping", "-c", "1", "-W", "2", network["Gateway"]).returncode == 0
+
+
+def test_containers_on_the_bridge_reach_each_other(docker: Docker) -> None:
+    server = serve(docker)
+    address = docker.inspect(server)["NetworkSettings"]["Networks"]["bridge"]["IPAddress"]
+    eventually(lambda: docker.run("run", "--rm", "busybox", "wget", "-qO-", address).stdout == "hello")
+
+
+def test_an_address_is_free_again_after_stop(docker: Docker, unique: str) -> None:
+    docker("run", "--name", unique, "busybox", "true")
+    assert docker.inspect(unique)["NetworkSettings"]["Networks"]["bridge"]["IPAddress"] == ""
+
+
+def test_none_has_only_loopback(docker: Docker) -> None:
+    assert docker("run", "--rm", "--network", "none", "busybox", "ls", "/sys/class/net") == "lo"
+    assert docker("run", "--rm", "--network", "none", "busybox", "ping", "-c", "1", "127.0.0.1").count("1 packets received")
+
+
+def test_a_published_port_answers_on_localhost(docker: Docker) -> None:
+    port = free_port()
+    container = serve(docker, "-p", f"{port}:80")
+    eventually(lambda: fetch("127.0.0.1", port) == "hello")
+    assert docker("port", container).splitlines()[0] == f"80/tcp -> 0.0.0.0:{port}"
+
+
+def test_an_ephemeral_port(docker: Docker) -> None:
+    container = serve(docker, "-p", "80")
+    eventually(lambda: fetch("127.0.0.1", published(docker, container, "80/tcp")) == "hello")
+
+
+def test_publish_all(docker: Docker) -> None:
+    container = serve(docker, "-P", "--expose", "80")
+    eventually(lambda: fetch("127.0.0.1", published(docker, container, "80/tcp")) == "hello")
+
+
+def test_a_host_address_limits_a_port_to_it(docker: Docker) -> None:
+    port = free_port()
+    container = serve(docker, "-p", f"127.0.0.1:{port}:80")
+    eventually(lambda: fetch("127.0.0.1", port) == "hello")
+    bindings = docker.inspect(container)["NetworkSettings"]["Ports"]["80/tcp"]
+    assert bindings == [{"HostIp": "127.0.0.1", "HostPort": str(port)}]
+    gateway = docker.inspect(container)["NetworkSettings"]["Networks"]["bridge"]["Gateway"]
+    assert fetch(gateway, port) == ""
+
+
+def test_a_range_of_ports(docker: Docker) -> None:
+    first = next(port for port in range(31000, 32000, 4) if all(can_bind(port + more) for more in range(3)))
+    container = docker("run", "-d", "-p", f"{first}-{first + 2}:80-82", "busybox", "sh", "-c", SERVER.replace("80", "82"))
+    ports = docker.inspect(container)["NetworkSettings"]["Ports"]
+    assert [ports[f"{80 + more}/tcp"][0]["HostPort"] for more in range(3)] == [str(first + more) for more in range(3)]
+    eventually(lambda: fetch("127.0.0.1", first + 2) == "hello")
+
+
+def can_bind(port: int) -> bool:
+    with socket.socket() as probe:
+        try:
+            probe.bind(("", port))
+        except OSError:
+            return False
+        return True
+
+
+ECHO = """
+import socket
+server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+server.bind(("", 53))
+while True:
+    server.sendto(*server.recvfrom(100))
+"""
+
+
+def test_udp(docker: Docker) -> None:
+    """The server is the host's Python in the container's network namespace: busybox may lack a UDP server."""
+    port = free_port(socket.SOCK_DGRAM)
+    container = docker("run", "-d", "-p", f"{port}:53/udp", "busybox", "sleep", "60")
+    pid = docker("inspect", "-f", "{{.State.Pid}}", container)
+    server = subprocess.Popen(["nsenter", "-t", pid, "-n", sys.executable, "-c", ECHO])
+    try:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            sock.settimeout(0.5)
+            sock.connect(("127.0.0.1", port))
+            assert eventually(lambda: datagram(sock, b"ping\n")) == b"ping\n"
+    finally:
+        server.kill()
+        server.wait()
+
+
+def datagram(sock: socket.socket, data: bytes) -> bytes:
+    try:
+        sock.send(data)
+        return sock.recv(100)
+    except OSError:
+        return b""
+
+
+def test_a_taken_port_fails_the_start_and_is_named(docker: Docker, unique: str) -> None:
+    with socket.socket() as taken:
+        taken.bind(("0.0.0.0", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        error = docker.fails("run", "-d", "--name", unique, "-p", f"{port}:80", "busybox", "sleep", "60", code=125)
+        assert "address already in use" in error or "port is already allocated" in error
+        assert docker.state(unique) == "created"
+    docker("start", unique)
+
+
+def test_two_containers_cannot_publish_one_port(docker: Docker) -> None:
+    port = free_port()
+    serve(docker, "-p", f"{port}:80")
+    assert "port is already allocated" in docker.fails("run", "-d", "-p", f"{port}:80", "busybox", "sleep", "9", code=125)
+
+
+def test_a_port_is_free_again_when_its_container_ended(docker: Docker, unique: str) -> None:
+    port = free_port()
+    docker("run", "--name", unique, "-p", f"{port}:80", "busybox", "true")
+    eventually(lambda: can_bind(port))
+    serve(docker, "-p", f"{port}:80")
+    eventually(lambda: fetch("127.0.0.1", port) == "hello")
+
+
+def test_a_container_reaches_itself_through_its_published_port(docker: Docker) -> None:
+    port = free_port()
+    container = serve(docker, "-p", f"{port}:80")
+    gateway = docker.inspect(container)["NetworkSettings"]["Networks"]["bridge"]["Gateway"]
+    eventually(lambda: docker.run("exec", container, "wget", "-qO-", f"{gateway}:{port}").stdout == "hello")
+
+
+@contextmanager
+def http_server(address: str) -> Iterator[int]:
+    """One connection at a time on `address`, answering with the peer's address."""
+    with socket.create_server((address, 0)) as server:
+
+        def answer() -> None:
+            while True:
+                try:
+                    connection, peer = server.accept()
+                except OSError:
+                    return
+                with connection:
+                    connection.recv(1000)
+                    connection.sendall(f"HTTP/1.0 200 OK\r\n\r\n{peer[0]}".encode())
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        yield server.getsockname()[1]
+        server.shutdown(socket.SHUT_RDWR)
+        thread.join()
+
+
+def test_a_container_reaches_the_host(docker: Docker) -> None:
+    container = docker("run", "-d", "busybox", "sleep", "60")
+    network = docker.inspect(container)["NetworkSettings"]["Networks"]["bridge"]
+    with http_server(network["Gateway"]) as port:
+        assert docker("exec", container, "wget", "-qO-", f"{network['Gateway']}:{port}") == network["IPAddress"]
+
+
+WHO = """
+import socket
+server = socket.create_server(("", 8099))
+while True:
+    connection, peer = server.accept()
+    with connection:
+        connection.recv(1000)
+        connection.sendall(b"HTTP/1.0 200 OK\\r\\n\\r\\n" + peer[0].encode())
+"""
+
+
+def test_traffic_to_other_hosts_is_masqueraded(docker: Docker, unique: str) -> None:
+    """Another host, made of a network namespace: it has no route back to the bridge, and sees the host's address."""
+    name = f"ce{unique[-8:]}"
+    ip = f"ip netns add {name}; ip link add {name} type veth peer name eth0 netns {name}; ip addr add 198.18.7.1/24 dev {name};"
+    ip += f"ip link set {name} up; ip -n {name} addr add 198.18.7.2/24 dev eth0; ip -n {name} link set eth0 up"
+    subprocess.run(["sh", "-ec", ip.replace(";", "\n")], check=True)
+    peer = subprocess.Popen(["ip", "netns", "exec", name, sys.executable, "-c", WHO])
+    try:
+        fetch = ["busybox", "wget", "-qO-", "198.18.7.2:8099"]
+        assert eventually(lambda: docker.run("run", "--rm", *fetch).stdout, 15) == "198.18.7.1"
+    finally:
+        peer.kill()
+        peer.wait()
+        subprocess.run(["ip", "netns", "del", name], check=True)
+
+
+def test_hosts_file(docker: Docker) -> None:
+    args = ["--add-host", "db:10.9.8.7", "--add-host", "gw:host-gateway", "-h", "box"]
+    lines = [line.split() for line in docker("run", "--rm", *args, "busybox", "cat", "/etc/hosts").splitlines()]
+    assert ["127.0.0.1", "localhost"] in lines
+    assert ["10.9.8.7", "db"] in lines
+    assert any(line[-1] == "box" for line in lines)
+    assert any(line[1] == "gw" and line[0].count(".") == 3 for line in lines)
+
+
+def test_resolv_conf(docker: Docker) -> None:
+    args = ["--dns", "9.9.9.9", "--dns", "8.8.4.4", "--dns-search", "example.test", "--dns-option", "ndots:3"]
+    lines = docker("run", "--rm", *args, "busybox", "cat", "/etc/resolv.conf").splitlines()
+    assert {"nameserver 9.9.9.9", "nameserver 8.8.4.4", "search example.test", "options ndots:3"} <= set(lines)
+
+
+def test_network_files_can_be_written_inside(docker: Docker) -> None:
+    script = "echo 1.2.3.4 x >> /etc/hosts && echo '#' >> /etc/resolv.conf && echo new > /etc/hostname && grep -c x /etc/hosts"
+    assert int(docker("run", "--rm", "busybox", "sh", "-c", script)) >= 1
+
+
+def test_sharing_another_s_network_shares_its_address(docker: Docker) -> None:
+    server = serve(docker)
+    eventually(
+        lambda: docker.run("run", "--rm", "--network", f"container:{server}", "busybox", "wget", "-qO-", "127.0.0.1").stdout == "hello"
+    )
+
+
+@pytest.mark.parametrize("arguments", [("-h", "x"), ("-p", "80:80"), ("--add-host", "a:1.2.3.4"), ("--dns", "1.2.3.4")])
+def test_sharing_a_network_excludes_options_of_its_own(docker: Docker, unique: str, arguments: tuple[str, str]) -> None:
+    docker("run", "-d", "--name", unique, "busybox", "sleep", "60")
+    assert "conflicting options" in docker.fails("create", "--network", f"container:{unique}", *arguments, "busybox")
+
+
+def test_predefined_networks_are_listed(docker: Docker) -> None:
+    assert {"bridge", "host", "none"} <= set(docker("network", "ls", "--format", "{{.Name}}").split())
+
+
+def test_an_unknown_network_is_refused(docker: Docker) -> None:
+    assert "network no-such-net not found" in docker.fails("run", "--rm", "--network", "no-such-net", "busybox", "true", code=125)
+
+
+def test_a_given_mac_address(docker: Docker) -> None:
+    mac = "02:42:ac:11:99:01"
+    assert mac in docker("run", "--rm", "--mac-address", mac, "busybox", "ip", "link", "show", "eth0")
