@@ -1,5 +1,6 @@
 """From records and reservations to the one value a shim obeys. Pure: everything looked up before stands in `Inputs`."""
 
+import posixpath
 from dataclasses import dataclass
 
 from compat_engine.engine.mounts import tmpfs_options
@@ -150,7 +151,8 @@ def _user_mount(point: MountPoint) -> Mount:
     flags = point.flags or ("rbind",)
     if not point.rw and not {"ro", "rro"} & set(flags):
         flags = (*flags, "rro")
-    return Mount("bind", point.source, point.destination, (*flags, point.propagation or "rprivate"))
+    source = posixpath.join(point.source, point.subpath) if point.subpath else point.source
+    return Mount("bind", source, point.destination, (*flags, point.propagation or "rprivate"))
 
 
 def _root_propagation(points: tuple[MountPoint, ...]) -> str:

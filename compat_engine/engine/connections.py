@@ -127,12 +127,7 @@ def _complaints(network: Network, settings: EndpointSettings) -> Iterable[str]:
         yield f"invalid IPv4 address: {address}"
     if network.predefined:
         yield "user specified IP address is supported on user defined networks only"
-    if not network.predefined or not network.subnet:
-        yield from _address_complaints(network, address)
-
-
-def _address_complaints(network: Network, address: str) -> Iterable[str]:
-    if not network.asked_subnet:
+    if not network.asked_subnet and (not network.predefined or not network.subnet):
         yield "user specified IP address is supported only when connecting to networks with user configured subnets"
     elif not _is_ipv4(address) or ip_address(address) not in ip_network(network.subnet):
         yield f"no configured subnet or ip-range contain the IP address {address}"

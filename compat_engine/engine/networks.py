@@ -109,7 +109,7 @@ def view(engine: Engine, network: Network, members: bool) -> dict[str, Any]:
 def network_settings(engine: Engine, container: Container) -> dict[str, Any]:
     """NetworkSettings of a container's inspect, as of API 1.52: addresses and ports while it runs, what it asked for always."""
     live = engine.networks.endpoints(container.id)
-    started = container.state.started_at != ZERO_TIME and not container.record.host_config.NetworkMode.startswith("container:")
+    started = _tried(container) and not container.record.host_config.NetworkMode.startswith("container:")
     return {
         "SandboxID": hashlib.sha256(container.id.encode()).hexdigest() if started else "",
         "SandboxKey": f"/proc/{container.state.pid}/ns/net" if started and container.state.pid else "",
@@ -260,9 +260,13 @@ def _name(engine: Engine, word: str) -> str:
 
 def _last_network(engine: Engine, container: Container, name: str) -> str:
     """After an exit the network's id stays in view; before the first start it is not there yet."""
-    if container.state.started_at == ZERO_TIME:
+    if not _tried(container):
         return ""
     return next((network.id for network in engine.networks.list() if network.name == name), "")
+
+
+def _tried(container: Container) -> bool:
+    return container.state.started_at != ZERO_TIME or bool(container.state.error)
 
 
 def _ports(container: Container, live: Mapping[str, Endpoint]) -> dict[str, list[dict[str, str]] | None]:

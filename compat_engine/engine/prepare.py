@@ -13,7 +13,7 @@ from compat_engine.engine.parts import Engine
 from compat_engine.engine.records import ContainerRecord
 from compat_engine.engine.registry import Container
 from compat_engine.engine.security import parse_security
-from compat_engine.engine.validate import size_bytes
+from compat_engine.engine.validate import size_bytes, validate_start
 from compat_engine.errors import Conflict, Internal, InvalidParameter
 from compat_engine.network.model import Endpoint
 from compat_engine.runtime.capabilities import resolve
@@ -28,6 +28,8 @@ from compat_engine.wire.exec import ExecCreate
 async def prepare(engine: Engine, container: Container, endpoints: dict[str, Endpoint], undo: AsyncExitStack) -> Inputs:
     """Everything `compile_spec` needs. Raises EngineError; what it makes is undone through `undo`."""
     record, host = container.record, container.record.host_config
+    validate_start(host)
+    _check_subpaths(container)
     _make_bind_sources(container)
     for point in record.mounts:
         if point.type == "volume":
@@ -90,6 +92,18 @@ def _throttles(limits: Iterable[tuple[str, int]]) -> tuple[Throttle, ...]:
             raise InvalidParameter(f"no such device: {path}: {_reason(error)}") from error
         found.append(Throttle(os.major(number), os.minor(number), rate))
     return tuple(found)
+
+
+def _check_subpaths(container: Container) -> None:
+    """A link in the volume must not lead the mount out of it."""
+    for point in container.record.mounts:
+        if not point.subpath:
+            continue
+        source, path = os.path.realpath(point.source), os.path.realpath(os.path.join(point.source, point.subpath))
+        if not os.path.exists(path):
+            raise InvalidParameter(f"cannot access path {os.path.join(point.source, point.subpath)}: no such file or directory")
+        if os.path.commonpath((source, path)) != source:
+            raise InvalidParameter(f"subpath {point.subpath} leads out of volume {point.name}")
 
 
 def _make_bind_sources(container: Container) -> None:

@@ -34,11 +34,16 @@ def parse_security(options: Iterable[str]) -> Security:
         elif key == "label" and separator and (value == "disable" or value.startswith(("user:", "role:", "type:", "level:"))):
             continue  # no SELinux: dockerd accepts labels there and applies none
         else:
-            raise InvalidParameter(f'invalid --security-opt 2: "{option}"')
+            raise _refused(option)
     return Security(seccomp, no_new_privileges, writable_cgroups)
 
 
 def _flag(option: str, value: str) -> bool:
     if value.lower() not in _TRUE | _FALSE:
-        raise InvalidParameter(f'invalid --security-opt 2: "{option}"')
+        raise _refused(option)
     return value.lower() in _TRUE
+
+
+def _refused(option: str) -> InvalidParameter:
+    """Docker's two complaints: no key and value at all, and a key it does not know."""
+    return InvalidParameter(f'invalid --security-opt {2 if "=" in option or ":" in option else 1}: "{option}"')

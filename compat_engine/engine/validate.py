@@ -6,13 +6,14 @@ import signal
 from pathlib import Path
 
 from compat_engine.engine.security import parse_security
-from compat_engine.errors import InvalidParameter, NotImplementedHere
+from compat_engine.errors import Internal, InvalidParameter
 from compat_engine.runtime.capabilities import resolve
 from compat_engine.runtime.cgroups.devices import parse_rule
 from compat_engine.wire.container import Config, HostConfig
 
 MINIMUM_MEMORY = 6 << 20
 _HOSTNAME = 64
+_SHORTEST_CHECK = 1_000_000  # nanoseconds
 _SYSCTL = re.compile(r"net\..+|kernel\.(msgmax|msgmnb|msgmni|sem|shmall|shmmax|shmmni|shm_rmid_forced)|fs\.mqueue\..+")
 _SIGNAL = re.compile(r"([A-Z0-9]+?)(?:([+-])(\d{1,2}))?")
 _PORT = re.compile(r"\d+(-\d+)?(/(tcp|udp|sctp))?", re.IGNORECASE)
@@ -23,7 +24,7 @@ _SIZE = re.compile(r"(\d+)\s*([kmgtKMGT]?)[iI]?[bB]?")
 def validate(config: Config, host: HostConfig) -> list[str]:
     """Warnings for the client; raises InvalidParameter, or NotImplementedHere for what this engine does not have."""
     warnings: list[str] = []
-    for check in (_identity, _restart, _modes, _ports, _memory, _cpu, _other_resources, _logging, _absent):
+    for check in (_identity, _restart, _modes, _ports, _health, _memory, _cpu, _other_resources, _logging, _absent):
         warnings += check(config, host) or ()
     parse_security(host.SecurityOpt or ())
     resolve(host.CapAdd or (), host.CapDrop or (), bool(host.Privileged))
@@ -61,8 +62,10 @@ def _identity(config: Config, host: HostConfig) -> None:
     for word in config.Env or ():
         if not word or word.startswith("="):
             raise InvalidParameter("invalid environment variable: " + word)
-    if config.WorkingDir and "\0" in config.WorkingDir:
-        raise InvalidParameter("invalid working directory")
+    if config.WorkingDir and not config.WorkingDir.startswith("/"):
+        raise InvalidParameter(f"the working directory '{config.WorkingDir}' is invalid, it needs to be an absolute path")
+    if host.Isolation not in ("", "default"):
+        raise InvalidParameter(f"Invalid isolation: \"{host.Isolation}\" - linux only supports 'default'")
     if config.Hostname and host.UTSMode == "host":
         raise InvalidParameter("conflicting options: hostname and the UTS mode")
     for entry in host.ExtraHosts or ():
@@ -115,6 +118,19 @@ def _modes(config: Config, host: HostConfig) -> list[str]:
     if network == "host" and host.PortBindings:
         return ["Published ports are discarded when using host network mode"]
     return []
+
+
+def _health(config: Config, host: HostConfig) -> None:
+    check = config.Healthcheck
+    if not check:
+        return
+    for name, value in (("Interval", check.Interval), ("Timeout", check.Timeout), ("StartPeriod", check.StartPeriod)):
+        if value and value < _SHORTEST_CHECK:
+            raise InvalidParameter(f"{name} in Healthcheck cannot be less than 1ms")
+    if check.StartInterval and check.StartInterval < _SHORTEST_CHECK:
+        raise InvalidParameter("StartInterval in Healthcheck cannot be less than 1ms")
+    if check.Retries < 0:
+        raise InvalidParameter("Retries in Healthcheck cannot be negative")
 
 
 def _ports(config: Config, host: HostConfig) -> None:
@@ -199,11 +215,6 @@ def _other_resources(config: Config, host: HostConfig) -> None:
         raise InvalidParameter("SHM size can not be less than 0")
     if host.BlkioWeight and not 10 <= host.BlkioWeight <= 1000:
         raise InvalidParameter("Range of blkio weight is from 10 to 1000")
-    for name in host.Sysctls or {}:
-        if not _SYSCTL.fullmatch(name):
-            raise InvalidParameter(f"sysctl '{name}' is not allowed")
-        if name.startswith("net.") and host.NetworkMode == "host":
-            raise InvalidParameter(f"sysctl '{name}' not allowed in host network namespace")
     for limit in host.Ulimits or ():
         if 0 <= limit.Hard < limit.Soft:
             raise InvalidParameter(f"ulimit soft limit must be less than or equal to hard limit: {limit.Soft} > {limit.Hard}")
@@ -226,10 +237,6 @@ def _logging(config: Config, host: HostConfig) -> None:
 
 def _absent(config: Config, host: HostConfig) -> None:
     """Parts of Docker that are not here yet are refused, never dropped."""
-    for request in host.DeviceRequests or ():
-        wanted = [list(group) for group in request.Capabilities or ()]
-        text = "[" + " ".join("[" + " ".join(group) + "]" for group in wanted) + "]"
-        raise InvalidParameter(f'could not select device driver "{request.Driver or ""}" with capabilities: {text}')
     if host.Runtime not in (None, "", "runc", "compat"):
         raise InvalidParameter(f"unknown or invalid runtime name: {host.Runtime}")
     if host.StorageOpt:
@@ -239,7 +246,17 @@ def _absent(config: Config, host: HostConfig) -> None:
     for name in ("CpuCount", "CpuPercent", "IOMaximumIOps", "IOMaximumBandwidth"):
         if getattr(host, name):
             raise InvalidParameter(f"{name} is not supported on Linux")
-    if host.Links:
-        raise NotImplementedHere("links are not supported by this engine yet; use a network of your own")
     if (host.VolumeDriver or "local") != "local":
         raise InvalidParameter(f'error looking up volume plugin {host.VolumeDriver}: plugin "{host.VolumeDriver}" not found')
+
+
+def validate_start(host: HostConfig) -> None:
+    """What Docker notices only at start. Raises InvalidParameter, Internal."""
+    for name in host.Sysctls or {}:
+        if not _SYSCTL.fullmatch(name):
+            raise Internal(f'sysctl "{name}" is not in a separate kernel namespace')
+        if name.startswith("net.") and host.NetworkMode == "host":
+            raise Internal(f'sysctl "{name}" not allowed in host network namespace')
+    for request in host.DeviceRequests or ():
+        text = "[" + " ".join(f"[{' '.join(group)}]" for group in request.Capabilities or ()) + "]"
+        raise InvalidParameter(f'could not select device driver "{request.Driver}" with capabilities: {text}')

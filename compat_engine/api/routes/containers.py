@@ -19,8 +19,10 @@ from compat_engine.engine.containers import (
     rename,
     resize,
     restart,
+    stats,
     stop,
     top,
+    update,
     wait,
 )
 from compat_engine.engine.containers import start as start_
@@ -29,7 +31,7 @@ from compat_engine.engine.detachkeys import DetachKeys
 from compat_engine.engine.parts import Engine
 from compat_engine.engine.registry import Ended
 from compat_engine.errors import InvalidParameter, NotImplementedHere
-from compat_engine.wire.container import Config, CreateRequest
+from compat_engine.wire.container import Config, CreateRequest, UpdateRequest
 
 _CONFIG_KEYS = frozenset(name.lower() for name in Config.model_fields)
 _OLD_START_BODY = 7  # bytes; what clients of 1.24 sent where a body was no longer wanted, as {} or null
@@ -77,6 +79,21 @@ async def get_logs(request: web.Request, engine: Engine) -> web.StreamResponse:
     found = await logs.open(engine, params.variable(request, "id"), query)
     send = frames if query.follow else chunks
     return await send(request, found.frames, stream_type(request, found.tty))
+
+
+async def get_stats(request: web.Request, engine: Engine) -> web.StreamResponse:
+    stream = params.boolean(request, "stream", default=True)
+    one_shot = params.boolean(request, "one-shot")
+    if stream and one_shot:
+        raise InvalidParameter("cannot have stream=true and one-shot=true")
+    samples = await stats.open(engine, params.variable(request, "id"), stream, one_shot)
+    return await frames(request, (rendered(request, sample) async for sample in samples), "application/json")
+
+
+async def post_update(request: web.Request, engine: Engine) -> web.StreamResponse:
+    body = await params.body(request, UpdateRequest)
+    warnings = await update.update(engine, params.variable(request, "id"), body)
+    return answer(request, {"Warnings": warnings or None})
 
 
 async def post_start(request: web.Request, engine: Engine) -> web.StreamResponse:
@@ -188,7 +205,7 @@ routes = [
     Route("GET", "/containers/{id}/top", get_top),
     Route("GET", "/containers/{id}/logs", get_logs, live=True),
     Route("GET", "/containers/{id}/attach/ws", get_attach_ws),
-    Route("GET", "/containers/{id}/stats", not_yet),
+    Route("GET", "/containers/{id}/stats", get_stats, live=True),
     Route("GET", "/containers/{id}/changes", not_yet),
     Route("GET", "/containers/{id}/export", not_yet),
     Route("GET", "/containers/{id}/archive", not_yet),
@@ -204,7 +221,7 @@ routes = [
     Route("POST", "/containers/{id}/unpause", post_unpause),
     Route("POST", "/containers/{id}/attach", post_attach),
     Route("POST", "/containers/{id}/resize", post_resize),
-    Route("POST", "/containers/{id}/update", not_yet),
+    Route("POST", "/containers/{id}/update", post_update),
     Route("POST", "/commit", not_yet),
     Route("DELETE", "/containers/{id}", delete),
 ]

@@ -14,7 +14,7 @@ from compat_engine.engine.names import random_name
 from compat_engine.engine.parts import Engine
 from compat_engine.engine.records import ContainerRecord, MountPoint
 from compat_engine.engine.validate import validate
-from compat_engine.errors import InvalidParameter
+from compat_engine.errors import InvalidParameter, NotFound, NotImplementedHere
 from compat_engine.ids import check_name, new_id, short
 from compat_engine.images.images import Image
 from compat_engine.wire.container import Config, CreateRequest, HostConfig
@@ -32,6 +32,8 @@ async def create(engine: Engine, request: CreateRequest, name: str, platform: st
     args = arguments(config)
     if not args or not args[0]:
         raise InvalidParameter("no command specified")
+    for link in host.Links or ():
+        _refuse_link(engine, link.partition(":")[0])
     host = _resolve_modes(engine, host)
     check_endpoints(engine, _endpoints(request, host))
     id = new_id()
@@ -106,6 +108,14 @@ def _resolve_modes(engine: Engine, host: HostConfig) -> HostConfig:
     return HostConfig.model_validate({**host.dump(), **changes}) if changes else host
 
 
+def _refuse_link(engine: Engine, word: str) -> None:
+    try:
+        engine.containers.find(word)
+    except NotFound as error:
+        raise InvalidParameter(f"could not get container for {word}: {error}") from error
+    raise NotImplementedHere("links are not supported by this engine yet; use a network of your own")
+
+
 def _finish(config: Config, id: str, host: HostConfig) -> Config:
     """Docker names a container after its id, unless it shows another's name."""
     hostname = config.Hostname
@@ -147,6 +157,6 @@ async def _make_volumes(
             engine.events.publish("volume", "create", request.name, {"driver": request.driver})
     placed = tuple(replace(point, source=made[point.name]) if point.name in made else point for point in points)
     for point in placed:
-        if point.copy_up and point.name in made and not engine.volumes.get(point.name).options:
+        if point.copy_up and point.name in made and not engine.volumes.get(point.name).options and not os.listdir(point.source):
             await engine.images.snapshots.copy_up(image.id, point.destination, point.source)
     return placed
