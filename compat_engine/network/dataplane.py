@@ -38,7 +38,8 @@ class Dataplane:
                 self._open[endpoint.key] = endpoint
         await self._sweep_bridges()
         await self._sweep_veths()
-        await self._rebuild()
+        if self._bridges or await self._has_table():
+            await self._rebuild()
         for chain in firewall.dropping_chains(await self._edge.nft_list("chains"), self._table):
             log.warning("nftables chain %s drops forwarded packets by default: containers may not reach the network", chain)
 
@@ -86,6 +87,9 @@ class Dataplane:
         if closing:
             await self._apply(firewall.remove_ports(self._table, _published(closing)))
         self._sweep_soon()
+
+    async def _has_table(self) -> bool:
+        return any(item.get("table", {}).get("name") == self._table for item in await self._edge.nft_list("tables ip"))
 
     def _marked(self, id: str, plan: BridgePlan) -> BridgePlan:
         return replace(plan, alias=f"{self._table} {id}")
