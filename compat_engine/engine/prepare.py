@@ -9,6 +9,7 @@ from pathlib import Path
 from compat_engine.engine import volumes
 from compat_engine.engine.compile import Inputs, environment, rlimits
 from compat_engine.engine.endpoints import network_files
+from compat_engine.engine.logattrs import log_attributes
 from compat_engine.engine.parts import Engine
 from compat_engine.engine.records import ContainerRecord
 from compat_engine.engine.registry import Container
@@ -195,7 +196,8 @@ def _log(engine: Engine, container: Container) -> Log:
         return Log(driver="none")
     options = {**engine.config.log_opts, **(config.Config or {})}
     size = size_bytes(options.get("max-size", "-1"))
-    return Log("json-file", str(engine.tree.log(container.id)), size, int(options.get("max-file", "1")))
+    attributes = log_attributes(container.record.config, options)
+    return Log("json-file", str(engine.tree.log(container.id)), size, int(options.get("max-file", "1")), attributes)
 
 
 def _devices(host: HostConfig) -> tuple[tuple[Device, ...], tuple[DeviceRule, ...]]:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from compat_engine.engine.filters import Filters, any_match, boolean_filter, check_filters, labels_match
-from compat_engine.engine.networks import network_settings
+from compat_engine.engine.networks import network_settings, ports_summary
 from compat_engine.engine.parts import Engine
 from compat_engine.engine.records import ZERO_TIME
 from compat_engine.engine.registry import Container
@@ -76,7 +76,12 @@ class Selection:
 
     def _publish(self, ports: Sequence[str]) -> Test:
         wanted = {port for word in ports for port in port_range(word, "publish")}
-        return lambda item: not wanted.isdisjoint(_with_protocol(item.record.host_config.PortBindings or ()))
+
+        def published(item: Container) -> bool:
+            public = (f"{port['PublicPort']}/{port['Type']}" for port in ports_summary(self._engine, item) if "PublicPort" in port)
+            return not wanted.isdisjoint(public)
+
+        return published
 
     def _health(self, words: Sequence[str]) -> Test:
         for word in words:
