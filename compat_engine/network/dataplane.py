@@ -74,6 +74,7 @@ class Dataplane:
         if endpoint.ports:
             self._open[endpoint.key] = endpoint
             await self._apply(firewall.add_ports(self._table, _published([endpoint])))
+            await self._forget_flows([endpoint])
 
     async def unplug(self, endpoint: Endpoint) -> None:
         """Out of a namespace that lives on."""
@@ -86,7 +87,16 @@ class Dataplane:
         self._interfaces.difference_update(endpoint.host_interface for endpoint in endpoints)
         if closing:
             await self._apply(firewall.remove_ports(self._table, _published(closing)))
+            await self._forget_flows(closing)
         self._sweep_soon()
+
+    async def _forget_flows(self, endpoints: Sequence[Endpoint]) -> None:
+        ports = {binding.host_port for endpoint in endpoints for binding in endpoint.ports if binding.proto == "udp"}
+        try:
+            if ports:
+                await self._edge.forget_udp(ports)
+        except Internal as error:
+            log.warning("%s: a UDP client that never pauses may go on talking to where it did before", error)
 
     async def _has_table(self) -> bool:
         return any(item.get("table", {}).get("name") == self._table for item in await self._edge.nft_list("tables ip"))

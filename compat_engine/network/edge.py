@@ -8,7 +8,7 @@ import asyncio
 import errno
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +17,7 @@ from typing import Any, Protocol, TypeVar
 from compat_engine.errors import Internal
 from compat_engine.kernel.netns import network_of
 from compat_engine.network import netlink
+from compat_engine.network.conntrack import forget_udp
 from compat_engine.network.netlink import Link, NetlinkSocket
 from compat_engine.network.nft import Nft
 from compat_engine.network.plan import BridgePlan, VethPlan
@@ -57,6 +58,9 @@ class Edge(Protocol):
 
     async def nft_list(self, what: str) -> list[dict[str, Any]]:
         """`nft list WHAT` as objects."""
+
+    async def forget_udp(self, ports: Collection[int]) -> None:
+        """Tracked UDP flows to these ports of the host are to be judged anew."""
 
     async def forward(self) -> None:
         """IPv4 forwarding on."""
@@ -109,6 +113,9 @@ class LinuxEdge:
     async def nft_list(self, what: str) -> list[dict[str, Any]]:
         return await self._run(f"nft list {what}", self._nft.list, what)
 
+    async def forget_udp(self, ports: Collection[int]) -> None:
+        await self._run("forget tracked UDP flows", forget_udp, ports)
+
     async def forward(self) -> None:
         await self._run("enable IPv4 forwarding", _sysctl, "ip_forward", "1")
 
@@ -150,7 +157,7 @@ class LinuxEdge:
         if not bridge:
             raise OSError(errno.ENODEV, f"no interface {plan.bridge}")
         with _namespace(pid) as namespace:
-            pair = netlink.new_veth(plan.host_name, bridge.index, plan.mtu, plan.name, plan.mac, namespace)
+            pair = netlink.new_veth(plan.host_name, bridge.index, plan.mtu, plan.name, plan.mac, namespace, plan.isolated)
             self._netlink.request(pair)
             try:
                 with _socket_in(namespace) as inside:

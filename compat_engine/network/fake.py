@@ -1,5 +1,6 @@
 """An `Edge` without a kernel, so that everything above it is tested as it is, without root."""
 
+from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -66,6 +67,9 @@ class FakeEdge:
 
     async def nft_list(self, what: str) -> list[dict[str, Any]]:
         return []
+
+    async def forget_udp(self, ports: Collection[int]) -> None:
+        self._perhaps_refuse("forget_udp")
 
     async def forward(self) -> None:
         self._perhaps_refuse("forward")

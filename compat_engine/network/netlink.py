@@ -20,7 +20,7 @@ RTM_NEWADDR, RTM_DELADDR, RTM_GETADDR, RTM_NEWROUTE, RTM_GETROUTE = 20, 21, 22, 
 IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_MASTER, IFLA_LINKINFO, IFLA_IFALIAS = 1, 3, 4, 10, 18, 20
 IFLA_AF_SPEC, IFLA_NET_NS_FD = 26, 28
 IFLA_INFO_KIND, IFLA_INFO_DATA, IFLA_INFO_SLAVE_KIND, IFLA_INFO_SLAVE_DATA = 1, 2, 4, 5
-IFLA_BRPORT_MODE: Final = 4
+IFLA_BRPORT_MODE, IFLA_BRPORT_ISOLATED = 4, 33
 VETH_INFO_PEER: Final = 1
 IFLA_INET6_ADDR_GEN_MODE, IN6_ADDR_GEN_MODE_NONE = 8, 1
 IFA_ADDRESS, IFA_LOCAL, IFA_BROADCAST, IFA_FLAGS, IFA_F_NODAD = 1, 2, 4, 8, 0x02
@@ -83,14 +83,17 @@ def new_bridge(name: str, mac: str, mtu: int, alias: str) -> list[Message]:
     return [new, _set_link(name, text(IFLA_IFALIAS, alias)), *_no_link_local(name)]
 
 
-def new_veth(host_name: str, master: int, mtu: int, peer: str, peer_mac: str, netns: int) -> list[Message]:
-    """The pair: one end a port of the bridge and up, the other, still down, in the namespace of the fd `netns`."""
+def new_veth(host_name: str, master: int, mtu: int, peer: str, peer_mac: str, netns: int, isolated: bool) -> list[Message]:
+    """The pair: one end a port of the bridge and up, the other, still down, in the namespace of the fd `netns`.
+
+    An isolated port exchanges no frames with other isolated ports, only with the host.
+    """
     inside = _NO_LINK + text(IFLA_IFNAME, peer) + hardware_address(peer_mac)
     inside += number(IFLA_MTU, mtu) + number(IFLA_NET_NS_FD, netns)
     data = nested(IFLA_INFO_DATA, attribute(VETH_INFO_PEER, inside))
     kind = nested(IFLA_LINKINFO, text(IFLA_INFO_KIND, "veth"), data)
     body = _NO_LINK + text(IFLA_IFNAME, host_name) + number(IFLA_MTU, mtu) + number(IFLA_MASTER, master) + kind
-    return [Message(RTM_NEWLINK, body, NLM_F_CREATE | NLM_F_EXCL), *_no_link_local(host_name), _port_up(host_name)]
+    return [Message(RTM_NEWLINK, body, NLM_F_CREATE | NLM_F_EXCL), *_no_link_local(host_name), _port_up(host_name, isolated)]
 
 
 def loopback_up() -> list[Message]:
@@ -106,10 +109,10 @@ def link_up(name: str) -> Message:
     return Message(RTM_NEWLINK, _IFINFO.pack(0, 0, 0, IFF_UP, IFF_UP) + text(IFLA_IFNAME, name))
 
 
-def _port_up(name: str) -> Message:
+def _port_up(name: str, isolated: bool) -> Message:
     """Up, in hairpin mode: where br_netfilter translates on the bridge, a container reaches its own published ports this way."""
-    hairpin = nested(IFLA_INFO_SLAVE_DATA, attribute(IFLA_BRPORT_MODE, b"\1"))
-    kind = nested(IFLA_LINKINFO, text(IFLA_INFO_SLAVE_KIND, "bridge"), hairpin)
+    modes = attribute(IFLA_BRPORT_MODE, b"\1") + attribute(IFLA_BRPORT_ISOLATED, bytes([isolated]))
+    kind = nested(IFLA_LINKINFO, text(IFLA_INFO_SLAVE_KIND, "bridge"), nested(IFLA_INFO_SLAVE_DATA, modes))
     return Message(RTM_NEWLINK, _IFINFO.pack(0, 0, 0, IFF_UP, IFF_UP) + text(IFLA_IFNAME, name) + kind)
 
 
@@ -171,10 +174,10 @@ def attributes(raw: bytes) -> dict[int, bytes]:
 
 
 class NetlinkSocket:
-    """A blocking NETLINK_ROUTE socket of the network namespace the calling thread is in when it opens it."""
+    """A blocking netlink socket of the network namespace the calling thread is in when it opens it."""
 
-    def __init__(self) -> None:
-        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE)
+    def __init__(self, family: int = socket.NETLINK_ROUTE) -> None:
+        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, family)
         self._socket.bind((0, 0))
         self._sequence = 0
 
@@ -206,12 +209,12 @@ class NetlinkSocket:
         return None if kind == NLMSG_ERROR else _link(body)
 
     def links(self) -> list[Link]:
-        return [_link(body) for body in self._dump(RTM_GETLINK, _NO_LINK)]
+        return [_link(body) for body in self.dump(Message(RTM_GETLINK, _NO_LINK))]
 
     def addresses(self) -> list[tuple[int, str]]:
         """(index of the link, address/prefix) of every IPv4 address."""
         found = []
-        for body in self._dump(RTM_GETADDR, _IFADDR.pack(socket.AF_INET, 0, 0, 0, 0)):
+        for body in self.dump(Message(RTM_GETADDR, _IFADDR.pack(socket.AF_INET, 0, 0, 0, 0))):
             _, prefix, _, _, index = _IFADDR.unpack_from(body)
             parsed = attributes(body[_IFADDR.size :])
             raw = parsed.get(IFA_LOCAL) or parsed.get(IFA_ADDRESS)
@@ -222,7 +225,7 @@ class NetlinkSocket:
     def routes(self) -> list[tuple[int, str]]:
         """(index of the outgoing link, destination) of every IPv4 route of the main table but the default ones."""
         found = []
-        for body in self._dump(RTM_GETROUTE, _RTMSG.pack(socket.AF_INET, *[0] * 8)):
+        for body in self.dump(Message(RTM_GETROUTE, _RTMSG.pack(socket.AF_INET, *[0] * 8))):
             _, length, _, _, table, *_ = _RTMSG.unpack_from(body)
             parsed = attributes(body[_RTMSG.size :])
             if table == 254 and RTA_DST in parsed:
@@ -230,8 +233,9 @@ class NetlinkSocket:
                 found.append((link, f"{socket.inet_ntop(socket.AF_INET, parsed[RTA_DST])}/{length}"))
         return found
 
-    def _dump(self, kind: int, body: bytes) -> list[bytes]:
-        self._send([Message(kind, body)], NLM_F_REQUEST | NLM_F_DUMP)
+    def dump(self, message: Message) -> list[bytes]:
+        """The bodies of all answers."""
+        self._send([message], NLM_F_REQUEST | NLM_F_DUMP)
         bodies: list[bytes] = []
         while True:
             for answer, sequence, payload in self._receive():

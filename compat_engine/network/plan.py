@@ -25,7 +25,7 @@ class BridgePlan:
 class VethPlan:
     """A container's interface: host_name, a port of `bridge`, and its other end `name` in the container.
 
-    gateway "" leaves the container without a default route.
+    gateway "" leaves the container without a default route. isolated: no traffic with other isolated ports of the bridge.
     """
 
     host_name: str
@@ -35,6 +35,7 @@ class VethPlan:
     address: str  # CIDR
     gateway: str = ""
     mtu: int = DEFAULT_MTU
+    isolated: bool = False
 
 
 @dataclass(frozen=True, slots=True)

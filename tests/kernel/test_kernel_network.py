@@ -258,3 +258,31 @@ async def test_others_dropping_by_default_are_pointed_out(
     )
     async with opened(tmp_path):
         assert "nftables chain inet foreign forward drops forwarded packets by default" in caplog.text
+
+
+async def test_without_icc_only_the_host_is_reached(host: Namespace, servers: dict[str, Namespace], tmp_path: Path) -> None:
+    async with opened(tmp_path) as networks:
+        await networks.create(Network("", "shy", "bridge", "", options={"com.docker.network.bridge.enable_icc": "false"}))
+        a = await join(networks, servers, "a", "shy")
+        await join(networks, servers, "b", "shy")
+        assert ask(servers["b"], a, 80) == "nothing"
+        assert ask(host, a, 80).startswith("a ")
+
+
+async def test_a_udp_client_that_never_pauses_reaches_the_new_container(
+    host: Namespace, servers: dict[str, Namespace], tmp_path: Path
+) -> None:
+    async with opened(tmp_path) as networks:
+        published = PortRequest(81, "udp", "", "8081")
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+            client.settimeout(1)
+            client.connect(("127.0.0.1", 8081))
+            for name in ("a", "b"):
+                servers[name] = server(name)
+                endpoint = await networks.reserve(name, "bridge", name=name, ports=[published])
+                client.send(b"x")  # a flow from before the port is open
+                await networks.connect(endpoint, servers[name].pid)
+                client.send(b"x")
+                assert client.recv(100).decode().startswith(f"{name} ")
+                servers[name].end()
+                await networks.release(name)

@@ -61,6 +61,7 @@ class Bridge:
             address=f"{endpoint.ip}/{endpoint.prefix_len}",
             gateway=endpoint.gateway if endpoint.default_route else "",
             mtu=mtu(network),
+            isolated=not boolean(network, ICC, True),
         )
 
 
