@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from compat_engine.errors import Internal, InvalidParameter, NotFound
+from compat_engine.errors import InvalidParameter, NotFound
 from compat_engine.images.intake import feed, workspace
 from compat_engine.images.layers import Incoming, IncomingLayer, Say, add
 from compat_engine.images.library import Library, host_platform
@@ -63,8 +63,6 @@ async def _spool(library: Library, body: AsyncIterator[bytes], directory: Path) 
     fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
         members = (await feed(library.workers, "spool", body, fd))["members"]
-    except OSError as error:
-        raise Internal(f"cannot store the archive: {error.strerror}") from error
     finally:
         os.close(fd)
     return _Archive(members, directory)

@@ -37,11 +37,11 @@ def save(library: Library, words: list[str]) -> AsyncIterator[bytes]:
 
     Raises NotFound and InvalidParameter at once, before the first piece is asked for.
     """
-    chosen: dict[str, set[Reference]] = {}
+    chosen: dict[str, dict[Reference, None]] = {}  # ordered as asked
     for word in words:
         for id, reference in _meant(library, word):
-            chosen.setdefault(id, set()).update([reference] if reference else [])
-    saved = [_saved(library, library.images[id], references) for id, references in chosen.items()]
+            chosen.setdefault(id, {}).update({reference: None} if reference else {})
+    saved = [_saved(library, library.images[id], tuple(references)) for id, references in chosen.items()]
     return _stream(library, saved)
 
 
@@ -61,13 +61,13 @@ def _meant(library: Library, word: str) -> list[tuple[str, Reference | None]]:
         raise NotFound(f"No such image: {word}") from None
 
 
-def _saved(library: Library, image: Image, references: set[Reference]) -> _Saved:
+def _saved(library: Library, image: Image, references: tuple[Reference, ...]) -> _Saved:
     if image.manifest is not None:
         manifest, descriptor = library.blobs.read(image.manifest.digest), image.manifest
     else:
         manifest = _manifest(image)
         descriptor = Descriptor(MANIFEST, digest_of(manifest), len(manifest))
-    return _Saved(image, tuple(sorted(references, key=str)), manifest, descriptor)
+    return _Saved(image, references, manifest, descriptor)
 
 
 def _manifest(image: Image) -> bytes:
@@ -188,7 +188,7 @@ def _repositories(saved: list[_Saved]) -> dict[str, dict[str, str]]:
         for reference in item.references:
             top = item.image.layers[-1].diff_id if item.image.layers else ""
             found.setdefault(reference.familiar_name, {})[reference.tag] = top.removeprefix("sha256:")
-    return found
+    return {name: found[name] for name in sorted(found)}
 
 
 def _blob_path(digest: str) -> str:

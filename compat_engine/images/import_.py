@@ -81,8 +81,6 @@ async def _receive(library: Library, body: AsyncIterator[bytes], file: Path) -> 
     fd = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
         done = await feed(library.workers, "receive", body, fd)
-    except OSError as error:
-        raise Internal(f"cannot store the archive: {error.strerror}") from error
     finally:
         os.close(fd)
     return Descriptor(LAYER + _SUFFIX.get(done["codec"], ""), done["digest"], done["size"])

@@ -11,6 +11,7 @@ from shutil import rmtree
 from tempfile import mkdtemp
 from typing import Any
 
+from compat_engine.errors import Internal
 from compat_engine.images.waiting import uninterrupted
 from compat_engine.images.workers import Workers
 
@@ -28,17 +29,27 @@ async def workspace(tmp: Path) -> AsyncIterator[Path]:
 
 
 async def feed(workers: Workers, job: str, body: AsyncIterator[bytes], target: int) -> dict[str, Any]:
-    """Runs `job` on [pipe, target] and writes `body` into the pipe. Raises what the job does, or what `body` does."""
+    """Runs `job` on [pipe, target] and writes `body` into the pipe.
+
+    Raises what `body` does, InvalidParameter for a bad archive, Internal when the bytes cannot be stored.
+    """
     with _pipe() as (reading, writing):
         task = asyncio.ensure_future(workers.run(job, [reading, target]))
         try:
             await _pour(body, writing, task)
             os.dup2(reading, writing)  # closes our writing end: end of file for the worker
-            return await task
+            return await _stored(task)
         except BaseException:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
             raise
+
+
+async def _stored(job: "asyncio.Future[dict[str, Any]]") -> dict[str, Any]:
+    try:
+        return await job
+    except OSError as error:
+        raise Internal(f"cannot store the archive: {error.strerror}") from error
 
 
 async def _pour(body: AsyncIterator[bytes], fd: int, job: "asyncio.Future[Any]") -> None:
