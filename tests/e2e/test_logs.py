@@ -1,0 +1,145 @@
+"""`docker logs` and the json-file it reads."""
+
+import json
+import os
+import re
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.support.docker import Docker, eventually
+
+STAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z")
+
+
+def finished(docker: Docker, script: str, *args: str) -> str:
+    """The id of a container that ran `script` to its end."""
+    id = docker("run", "-d", *args, "busybox", "sh", "-c", script)
+    docker("wait", id)
+    return id
+
+
+def test_both_streams_after_the_end(docker: Docker) -> None:
+    id = finished(docker, "echo out; echo err >&2; printf last")
+    result = docker.run("logs", id)
+    assert (result.stdout, result.stderr) == ("out\nlast", "err\n")
+
+
+def test_tail(docker: Docker) -> None:
+    id = finished(docker, "seq 1 3000")
+    assert docker("logs", "--tail", "3", id).split() == ["2998", "2999", "3000"]
+    assert docker("logs", "--tail", "0", id) == ""
+    assert len(docker("logs", "--tail", "all", id).split()) == 3000
+    assert len(docker("logs", "-n", "5000", id).split()) == 3000
+
+
+def test_timestamps(docker: Docker) -> None:
+    id = finished(docker, "echo a; sleep 0.1; echo b")
+    first, second = (line.split(" ") for line in docker("logs", "-t", id).splitlines())
+    assert STAMP.fullmatch(first[0])
+    assert STAMP.fullmatch(second[0])
+    assert first[0] < second[0]
+    assert (first[1], second[1]) == ("a", "b")
+
+
+def test_since_and_until(docker: Docker) -> None:
+    id = finished(docker, "echo a; sleep 1; echo b; sleep 1; echo c")
+    stamps = [line.split(" ")[0] for line in docker("logs", "-t", id).splitlines()]
+    assert docker("logs", "--since", stamps[1], id).split() == ["b", "c"]
+    assert docker("logs", "--until", stamps[1], id).split() == ["a", "b"]
+    assert docker("logs", "--since", stamps[1], "--until", stamps[1], id) == "b"
+    assert docker("logs", "--since", "10m", id).split() == ["a", "b", "c"]
+
+
+def test_follow_ends_with_the_container(docker: Docker) -> None:
+    id = docker("run", "-d", "busybox", "sh", "-c", "for i in 1 2 3 4 5; do echo $i; sleep 0.1; done")
+    assert docker("logs", "-f", id).split() == ["1", "2", "3", "4", "5"]
+
+
+def test_follow_shows_a_line_at_once(docker: Docker, unique: str) -> None:
+    docker("run", "-d", "-i", "--name", unique, "busybox", "cat")
+    follower = docker.start("logs", "-f", "--tail", "0", unique)
+    writer = docker.start("attach", unique)
+    assert writer.stdin is not None and follower.stdout is not None
+    time.sleep(0.5)
+    writer.stdin.write(b"hello\n")
+    assert follower.stdout.readline() == b"hello\n"
+    for process in (follower, writer):
+        process.kill()
+        process.communicate()
+
+
+def test_follow_from_the_middle(docker: Docker) -> None:
+    id = docker("run", "-d", "busybox", "sh", "-c", "seq 1 100; sleep 0.5; seq 101 200")
+    eventually(lambda: docker("logs", "--tail", "1", id) == "100")
+    assert docker("logs", "-f", "--tail", "2", id).split() == ["99", "100", *(str(number) for number in range(101, 201))]
+
+
+def test_logs_of_a_terminal(docker: Docker) -> None:
+    id = finished(docker, "echo a; echo b >&2", "-t")
+    assert docker("logs", id).splitlines() == ["a", "b"]
+
+
+def test_logs_of_a_container_never_started(docker: Docker) -> None:
+    assert docker("logs", docker("create", "busybox")) == ""
+
+
+def test_lines_longer_than_a_record_come_back_whole(docker: Docker) -> None:
+    id = finished(docker, "head -c 100000 /dev/zero | tr '\\0' x; echo; echo short")
+    assert docker("logs", id) == "x" * 100000 + "\nshort"
+
+
+def test_any_text_comes_back_unchanged(docker: Docker) -> None:
+    text = "tab\tquote\" back\\slash <&> \x01\x1b[0m ünïcödé 漢字 🎉 \u2028"
+    id = docker("run", "-d", "-e", f"T={text}", "busybox", "sh", "-c", 'echo "$T"')
+    docker("wait", id)
+    assert docker("logs", id) == text
+
+
+def test_a_second_run_adds_to_the_log(docker: Docker) -> None:
+    id = finished(docker, "echo once more")
+    docker("start", "-a", id)
+    assert docker("logs", id).splitlines() == ["once more", "once more"]
+
+
+def test_the_file_has_docker_s_format(docker: Docker) -> None:
+    id = finished(docker, "echo out; echo err >&2; printf end")
+    path = Path(docker.inspect(id)["LogPath"])
+    if not path.exists():
+        assert os.environ.get("COMPAT_TEST_HOST"), f"{path} does not exist"
+        pytest.skip("the other engine has a root directory of its own")
+    records = [json.loads(line) for line in path.read_text().splitlines()]
+    assert sorted((record["stream"], record["log"]) for record in records) == [("stderr", "err\n"), ("stdout", "end"), ("stdout", "out\n")]
+    assert all(STAMP.fullmatch(record["time"]) or record["time"].endswith("Z") for record in records)
+    assert all(list(record) == ["log", "stream", "time"] for record in records)
+
+
+def test_rotation(docker: Docker) -> None:
+    args = ["--log-opt", "max-size=20k", "--log-opt", "max-file=3"]
+    id = finished(docker, "seq 1 3000", *args)
+    shown = docker("logs", id).split()
+    assert shown[-1] == "3000"
+    assert 300 < len(shown) < 1500
+    assert [int(number) for number in shown] == list(range(int(shown[0]), 3001))
+    path = Path(docker.inspect(id)["LogPath"])
+    if path.parent.exists():
+        assert sorted(file.name for file in path.parent.glob("*-json.log*")) == [path.name, f"{path.name}.1", f"{path.name}.2"]
+
+
+def test_no_log_no_logs(docker: Docker) -> None:
+    id = finished(docker, "echo x", "--log-driver", "none")
+    assert "configured logging driver does not support reading" in docker.fails("logs", id)
+
+
+def test_an_unknown_driver_is_refused(docker: Docker) -> None:
+    docker.fails("run", "--rm", "--log-driver", "nosuch", "busybox", "true", code=125)
+
+
+def test_a_bad_option_is_refused(docker: Docker) -> None:
+    assert "unknown log opt 'nosuch'" in docker.fails("create", "--log-opt", "nosuch=1", "busybox")
+
+
+def test_details(docker: Docker) -> None:
+    id = finished(docker, "echo x", "--log-opt", "env=A", "-e", "A=1")
+    assert docker("logs", "--details", id) == "A=1 x"
