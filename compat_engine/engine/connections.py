@@ -3,14 +3,13 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from ipaddress import ip_address, ip_network
-from string import hexdigits
 
-from compat_engine.engine.endpoints import port_requests
+from compat_engine.engine.endpoints import port_requests, reserve_one
 from compat_engine.engine.networks import event_attributes
 from compat_engine.engine.parts import Engine
 from compat_engine.engine.registry import Container
 from compat_engine.errors import Internal, InvalidParameter, NotFound
-from compat_engine.ids import short
+from compat_engine.network.ipam import is_mac
 from compat_engine.network.model import HOST, NONE, Network
 from compat_engine.wire.network import EndpointSettings, NetworkConnect, NetworkDisconnect
 
@@ -27,7 +26,7 @@ def check_endpoints(engine: Engine, asked: Mapping[str, EndpointSettings]) -> No
 
 def check_endpoint(network: Network, settings: EndpointSettings) -> None:
     """Raises InvalidParameter when the network cannot give what is asked of it."""
-    if settings.MacAddress and not _is_mac(settings.MacAddress):
+    if settings.MacAddress and not is_mac(settings.MacAddress):
         raise InvalidParameter(f"invalid config for network {network.name}: invalid MAC address {settings.MacAddress}")
     complaints = [*_complaints(network, settings)]
     if complaints:
@@ -75,16 +74,8 @@ async def disconnect(engine: Engine, word: str, request: NetworkDisconnect) -> N
 
 async def _plug_in(engine: Engine, container: Container, network: Network, settings: EndpointSettings) -> None:
     published = any(endpoint.ports for endpoint in engine.networks.endpoints(container.id).values())
-    names = [container.name, *(settings.Aliases or ()), short(container.id)]
-    endpoint = await engine.networks.reserve(
-        container.id,
-        network.id,
-        name=container.name,
-        ip=settings.IPAMConfig.IPv4Address if settings.IPAMConfig else "",
-        mac=settings.MacAddress,
-        ports=() if published else port_requests(container),
-        dns_names=list(dict.fromkeys(names)),
-    )
+    ports = () if published else port_requests(container)
+    endpoint = await reserve_one(engine, container, network.id, settings, settings.MacAddress, ports)
     try:
         await engine.networks.connect(endpoint, container.state.pid)
     except BaseException:
@@ -138,8 +129,3 @@ def _is_ipv4(text: str) -> bool:
         return ip_address(text).version == 4
     except ValueError:
         return False
-
-
-def _is_mac(text: str) -> bool:
-    parts = text.replace("-", ":").split(":")
-    return len(parts) == 6 and all(len(part) == 2 and set(part) <= set(hexdigits) for part in parts)

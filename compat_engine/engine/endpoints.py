@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from compat_engine.engine.parts import Engine
@@ -12,28 +12,44 @@ from compat_engine.ids import short
 from compat_engine.network import files
 from compat_engine.network.model import BRIDGE, Endpoint, PortRequest
 from compat_engine.wire.container import PortBinding
+from compat_engine.wire.network import EndpointSettings
 
 _RESOLV, _HOSTS = Path("/etc/resolv.conf"), Path("/etc/hosts")
 
 
 async def reserve(engine: Engine, container: Container) -> dict[str, Endpoint]:
-    """Addresses, MACs and host ports, by network name; nothing of it in the kernel yet. Raises NotFound (network), Internal."""
+    """Addresses, MACs and host ports, by network name; nothing of it in the kernel yet. Raises NotFound (network), Internal.
+
+    In the order of GwPriority, as the first network with a gateway gives the default route and the published ports. All or none.
+    """
     found: dict[str, Endpoint] = {}
     ports = port_requests(container)
-    for name, asked in container.record.endpoints.items():
-        address = asked.IPAMConfig.IPv4Address if asked.IPAMConfig else ""
-        aliases = [container.name, *(asked.Aliases or ()), short(container.id)]
-        endpoint = await engine.networks.reserve(
-            container.id,
-            name,
-            name=container.name,
-            ip=address,
-            mac=asked.MacAddress or container.record.config.MacAddress,
-            ports=() if found else ports,
-            dns_names=list(dict.fromkeys(aliases)),
-        )
-        found[endpoint.network] = endpoint
+    wanted = sorted(container.record.endpoints.items(), key=lambda item: -item[1].GwPriority)
+    try:
+        for name, asked in wanted:
+            mac = asked.MacAddress or ("" if found else container.record.config.MacAddress)
+            published = any(endpoint.ports for endpoint in found.values())
+            endpoint = await reserve_one(engine, container, name, asked, mac, () if published else ports)
+            found[endpoint.network] = endpoint
+    except BaseException:
+        await engine.networks.release(container.id)
+        raise
     return found
+
+
+async def reserve_one(
+    engine: Engine, container: Container, word: str, asked: EndpointSettings, mac: str, ports: Sequence[PortRequest]
+) -> Endpoint:
+    names = [container.name, *(asked.Aliases or ()), short(container.id)]
+    return await engine.networks.reserve(
+        container.id,
+        word,
+        name=container.name,
+        ip=asked.IPAMConfig.IPv4Address if asked.IPAMConfig else "",
+        mac=mac,
+        ports=ports,
+        dns_names=list(dict.fromkeys(names)),
+    )
 
 
 async def connect(engine: Engine, container: Container, endpoints: dict[str, Endpoint], pid: int) -> None:

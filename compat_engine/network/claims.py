@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from ipaddress import ip_address, ip_network
 
-from compat_engine.errors import EngineError, Forbidden, Internal
+from compat_engine.errors import EngineError, Forbidden, Internal, InvalidParameter
 from compat_engine.ids import new_id
 from compat_engine.network.drivers.bridge import HOST_BINDING, INTERFACE_PREFIX
-from compat_engine.network.ipam import Leases, Subnet, mac_of
+from compat_engine.network.ipam import Leases, Subnet, is_mac, mac_of, parse_address
 from compat_engine.network.model import Endpoint, Network, Pool, PortRequest
 from compat_engine.network.ports import Ports
 
@@ -79,10 +79,13 @@ class Claims:
             leases.free(ip_address(endpoint.ip))
 
     def _addressed(self, network: Network, leases: Leases, endpoint: Endpoint, ip: str, mac: str) -> Endpoint:
+        if mac and not is_mac(mac):
+            raise InvalidParameter(f"invalid MAC address {mac}")
+        wanted = parse_address(ip)
+        if ip and not wanted:
+            raise InvalidParameter(f"invalid IPv4 address: {ip}")
         try:
-            address = ip_address(ip) if ip else leases.take()
-            if ip:
-                leases.claim(address)
+            address = leases.claim(wanted) if wanted else leases.take()
         except LookupError:
             raise _unavailable(network, ip) from None
         others = self.of_container(endpoint.container)

@@ -1,5 +1,6 @@
 """Which addresses and subnets are free. Pure: no kernel, no disk; the caller tells what is taken, or derives it from records."""
 
+import re
 from collections.abc import Iterable, Sequence
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
@@ -9,6 +10,7 @@ from compat_engine.network.model import Pool
 Address = IPv4Address | IPv6Address
 Subnet = IPv4Network | IPv6Network
 
+MAC = re.compile(r"[0-9a-fA-F]{2}(?:[:-][0-9a-fA-F]{2}){5}")
 # (base, prefix length of one network): 172.17 to 172.31 as they are, 192.168.0.0/16 in sixteen parts.
 DEFAULT_POOLS: tuple[tuple[str, int], ...] = (
     ("172.17.0.0/16", 16),
@@ -43,11 +45,12 @@ class Leases:
         self._next = candidate + 1 if candidate < self._last else self._first
         return self._address(candidate)
 
-    def claim(self, address: Address) -> None:
+    def claim(self, address: Address) -> Address:
         """That one address. Raises LookupError when it is taken or not of this subnet."""
         if address not in self.subnet or int(address) in self._taken:
             raise LookupError(str(address))
         self._taken.add(int(address))
+        return address
 
     def restore(self, address: Address) -> None:
         """A lease known from records: taken, and not handed out next either."""
@@ -156,6 +159,10 @@ def default_gateway(subnet: Subnet, ip_range: Subnet | None, reserved: Iterable[
         return Leases(subnet, ip_range, reserved).take()
     except LookupError:
         return None
+
+
+def is_mac(text: str) -> bool:
+    return MAC.fullmatch(text) is not None
 
 
 def mac_of(address: Address) -> str:

@@ -6,14 +6,15 @@ from the records; then the kernel learns of it (dataplane.py).
 """
 
 import asyncio
-from collections.abc import Collection, Sequence
+import logging
+from collections.abc import Awaitable, Collection, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from ipaddress import ip_address, ip_network
 from time import time_ns
 
 from compat_engine.config import Config
-from compat_engine.errors import Conflict, Forbidden, InvalidParameter, NotFound
+from compat_engine.errors import Conflict, EngineError, Forbidden, InvalidParameter, NotFound
 from compat_engine.ids import new_id
 from compat_engine.network.claims import Claims, ip_range_of
 from compat_engine.network.dataplane import Dataplane
@@ -26,6 +27,7 @@ from compat_engine.network.plan import BridgePlan
 from compat_engine.store.records import Delete, Put, Records
 from compat_engine.store.tree import Tree
 
+log = logging.getLogger(__name__)
 NETWORKS, ENDPOINTS = "networks", "endpoints"
 
 
@@ -98,12 +100,12 @@ class Networks:
             driver.validate(network, self.list())
             if driver.addresses:
                 network = self._placed(network, [ip_network(route) for route in await self._edge.routes()])
-            await self._put(network)
             try:
+                await self._put(network)
                 if plan := _bridge(network):
                     await self._dataplane.add_network(network.id, plan)
             except BaseException:
-                await self._forget(network)
+                await _quietly(f"undo of network {network.name}", self._forget(network))
                 raise
         return network
 
@@ -153,7 +155,7 @@ class Networks:
         try:
             await self._records.commit(Put(ENDPOINTS, endpoint.key, endpoint.dump()))
         except BaseException:
-            await self._release([endpoint])
+            await _quietly(f"undo of endpoint {endpoint.id}", self._release([endpoint]))
             raise
         return endpoint
 
@@ -223,8 +225,8 @@ class Networks:
         return replace(network, subnet=str(subnet), gateway=chosen, asked_subnet=True)
 
     async def _put(self, network: Network) -> None:
+        self._add(network)  # first, as its name and subnet are taken from here on
         await self._records.commit(Put(NETWORKS, network.id, network.dump()))
-        self._add(network)
 
     def _add(self, network: Network) -> None:
         self._networks[network.id] = network
@@ -271,6 +273,14 @@ class Networks:
 
 def _bridge(network: Network) -> BridgePlan | None:
     return driver_of(network.driver).bridge(network)
+
+
+async def _quietly(what: str, undo: Awaitable[None]) -> None:
+    """An undo that fails must not hide why there was something to undo."""
+    try:
+        await undo
+    except EngineError as error:
+        log.warning("%s: %s", what, error)
 
 
 def _check_name(name: str) -> None:

@@ -10,6 +10,7 @@ from compat_engine.config import Config
 from compat_engine.engine.endpoints import connect, reserve
 from compat_engine.engine.networks import network_settings, ports_summary
 from compat_engine.engine.registry import Container
+from compat_engine.errors import NotFound
 from compat_engine.network.fake import FakeEdge
 from compat_engine.network.networks import Networks
 from compat_engine.wire.container import HostConfig
@@ -30,8 +31,9 @@ async def net(api: Api) -> AsyncIterator[Api]:
 async def placed(net: Api, network: str = "bridge", running: bool = True, **host: Any) -> Container:
     """A container on a network, as create and start leave it."""
     container = await net.container(ExposedPorts={"80/tcp": {}, "7000/tcp": {}})
-    changes = {"host_config": HostConfig(NetworkMode=network, **host), "endpoints": {network: EndpointSettings()}}
-    await net.engine.containers.update(container, record=replace(container.record, **changes))
+    mode = HostConfig.parse({"NetworkMode": network, **host})
+    record = replace(container.record, host_config=mode, endpoints={network: EndpointSettings()})
+    await net.engine.containers.update(container, record=record)
     if running:
         await connect(net.engine, container, await reserve(net.engine, container), PID)
         state = container.state.to("running", pid=PID, started_at="2026-01-01T00:00:00Z")
@@ -146,3 +148,12 @@ async def test_ports_in_inspect_and_list(net: Api) -> None:
     settings = network_settings(net.engine, container)
     assert (settings["Ports"], settings["SandboxKey"], ports_summary(net.engine, container)) == ({}, "", [])
     assert settings["Networks"]["bridge"]["NetworkID"] == net.engine.networks.find("bridge").id
+
+
+async def test_a_start_that_fails_half_way_leaves_no_endpoint(net: Api) -> None:
+    container = await placed(net, running=False)
+    endpoints = {"bridge": EndpointSettings(GwPriority=1), "gone": EndpointSettings()}
+    await net.engine.containers.update(container, record=replace(container.record, endpoints=endpoints))
+    with pytest.raises(NotFound, match="network gone not found"):
+        await reserve(net.engine, container)
+    assert not net.engine.networks.endpoints(container.id)

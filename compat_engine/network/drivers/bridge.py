@@ -1,5 +1,6 @@
 """Driver "bridge": one Linux bridge a network, a veth pair a container. Options are Docker's labels."""
 
+import re
 from collections.abc import Sequence
 
 from compat_engine.errors import Forbidden, InvalidParameter, NotImplementedHere
@@ -11,7 +12,7 @@ PREFIX = "com.docker.network.bridge."
 NAME, MASQUERADE, ICC = PREFIX + "name", PREFIX + "enable_ip_masquerade", PREFIX + "enable_icc"
 HOST_BINDING, DEFAULT_BRIDGE = PREFIX + "host_binding_ipv4", PREFIX + "default_bridge"
 MTU, INTERFACE_PREFIX = "com.docker.network.driver.mtu", "com.docker.network.container_iface_prefix"
-INTERFACE_NAME_BYTES = 15  # IFNAMSIZ less the NUL
+INTERFACE_NAME = re.compile(r"[A-Za-z0-9._@+-]{1,15}")  # IFNAMSIZ less the NUL; nothing that nft(8) would read otherwise
 _TRUE, _FALSE = ("1", "t", "T", "TRUE", "true", "True"), ("0", "f", "F", "FALSE", "false", "False")
 
 
@@ -30,8 +31,11 @@ class Bridge:
         if len(network.pools) > 1:
             raise Forbidden("bridge driver doesn't support multiple subnets")
         name = bridge_name(network)
-        if len(name.encode()) > INTERFACE_NAME_BYTES or "/" in name or not name.strip():
-            raise InvalidParameter(f"invalid bridge name {name!r}: at most {INTERFACE_NAME_BYTES} bytes, without '/'")
+        if not INTERFACE_NAME.fullmatch(name):
+            raise InvalidParameter(f"invalid bridge name {name!r}: at most 15 of A-Z a-z 0-9 . _ - @ +")
+        prefix = network.options.get(INTERFACE_PREFIX, "eth")
+        if not INTERFACE_NAME.fullmatch(f"{prefix}000"):
+            raise InvalidParameter(f"invalid interface prefix {prefix!r}: at most 12 of A-Z a-z 0-9 . _ - @ +")
         for other in others:
             if other.driver == "bridge" and bridge_name(other) == name:
                 raise Forbidden(

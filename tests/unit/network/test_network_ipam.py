@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from compat_engine.errors import Forbidden, InvalidParameter, NotFound
-from compat_engine.network.ipam import Leases, check_pools, choose_subnet, mac_of, overlap, refuse_overlap
+from compat_engine.network.ipam import Address, Leases, check_pools, choose_subnet, mac_of, overlap, refuse_overlap
 from compat_engine.network.model import Pool
 
 
@@ -16,7 +16,8 @@ from compat_engine.network.model import Pool
 @settings(max_examples=60)
 def test_no_address_is_given_twice_nor_outside_the_subnet(prefix: int, steps: list[tuple[str, int]]) -> None:
     subnet = ip_network(f"10.1.2.0/{prefix}")
-    leases, held = Leases(subnet), set()
+    leases = Leases(subnet)
+    held: set[Address] = set()
     for step, number in steps:
         if step == "free" and held:
             address = sorted(held)[number % len(held)]
