@@ -135,7 +135,7 @@ def _system_mounts(record: ContainerRecord, inputs: Inputs) -> list[Mount]:
         Mount("sysfs", "sysfs", "/sys", (*basic, *access)),
         Mount("cgroup", "cgroup", "/sys/fs/cgroup", (*basic, "relatime", *(() if writable_cgroups else ("ro",)))),
         Mount("mqueue", "mqueue", "/dev/mqueue", basic),  # shows the queues of whichever ipc namespace init is in
-        _shm(inputs, basic),
+        *(() if host.IpcMode == "none" else (_shm(inputs, basic),)),
     ]
 
 

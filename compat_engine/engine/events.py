@@ -15,7 +15,7 @@ _PREFIXED: Final = ("exec_create", "exec_start", "health_status")  # actions tha
 _BY_ACTOR: Final = ("container", "volume", "network", "daemon", "plugin", "builder", "node", "service", "secret", "config")
 
 Event = Mapping[str, Any]
-"""As it travels: Type, Action, Actor {ID, Attributes}, scope, time (seconds), timeNano; the old status, id, from. Never edited."""
+"""As it travels: Type, Action, Actor {ID, Attributes}, scope, time (seconds), timeNano; old: status, id, from. Never edited."""
 Filters = Mapping[str, Sequence[str]]
 
 

@@ -198,6 +198,7 @@ class _UntilEnded:
 async def create(engine: Engine, word: str, request: ExecCreate) -> str:
     """POST /containers/{id}/exec: the new exec's id. Raises NotFound, InvalidParameter, Conflict while it does not run."""
     container = engine.containers.find(word)
+    await container.settled()
     _check_running(container, word)
     if not request.Cmd:
         raise InvalidParameter("No exec command specified")

@@ -54,6 +54,12 @@ class Container:
     def name(self) -> str:
         return self.record.name
 
+    async def settled(self) -> None:
+        """Wait for a start or an exit being recorded: a client may act on the first output before the start has been answered."""
+        if self.lock.locked():
+            async with self.lock:
+                pass
+
     def exited(self) -> asyncio.Future[Ended]:
         """Resolves at the next exit, or removal, after now."""
         return _wait_in(self.exit_waiters)

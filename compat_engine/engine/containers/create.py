@@ -13,6 +13,7 @@ from compat_engine.engine.mounts import VolumeRequest, mount_points
 from compat_engine.engine.names import random_name
 from compat_engine.engine.parts import Engine
 from compat_engine.engine.records import ContainerRecord, MountPoint
+from compat_engine.engine.registry import Container
 from compat_engine.engine.validate import validate
 from compat_engine.errors import InvalidParameter, NotFound, NotImplementedHere
 from compat_engine.ids import check_name, new_id, short
@@ -40,7 +41,7 @@ async def create(engine: Engine, request: CreateRequest, name: str, platform: st
     bare = bare or random_name(engine.containers.name_taken)
     with engine.containers.reserve(bare, id):
         async with AsyncExitStack() as undo:
-            points, volumes = mount_points(config, host, lambda word: engine.containers.find(word).record.mounts)
+            points, volumes = mount_points(config, host, lambda word: _referred(engine, word).record.mounts)
             points = await _make_volumes(engine, id, image, points, volumes, undo)
             await engine.images.snapshots.prepare(id, image.id)
             undo.push_async_callback(engine.images.snapshots.remove, id)
@@ -99,19 +100,32 @@ def _privileged_security(host: HostConfig) -> list[str]:
 
 
 def _resolve_modes(engine: Engine, host: HostConfig) -> HostConfig:
-    """container:NAME becomes container:ID, so that a rename or a reused name changes nothing."""
+    """container:NAME becomes container:ID, so that a rename or a reused name changes nothing. A network's container may be
+    missing until the start, as in dockerd."""
     changes = {}
     for field in ("NetworkMode", "PidMode", "IpcMode"):
-        mode = getattr(host, field) or ""
+        mode = getattr(host, field)
         if mode.startswith("container:"):
-            changes[field] = f"container:{engine.containers.find(mode.partition(':')[2]).id}"
+            try:
+                changes[field] = f"container:{_referred(engine, mode.partition(':')[2]).id}"
+            except InvalidParameter:
+                if field != "NetworkMode":
+                    raise
     return HostConfig.model_validate({**host.dump(), **changes}) if changes else host
+
+
+def _referred(engine: Engine, word: str) -> Container:
+    """404 would tell the client that the image is missing. Raises InvalidParameter."""
+    try:
+        return engine.containers.find(word)
+    except NotFound as error:
+        raise InvalidParameter(str(error)) from error
 
 
 def _refuse_link(engine: Engine, word: str) -> None:
     try:
-        engine.containers.find(word)
-    except NotFound as error:
+        _referred(engine, word)
+    except InvalidParameter as error:
         raise InvalidParameter(f"could not get container for {word}: {error}") from error
     raise NotImplementedHere("links are not supported by this engine yet; use a network of your own")
 

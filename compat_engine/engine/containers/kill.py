@@ -11,6 +11,7 @@ from compat_engine.errors import Conflict
 async def kill(engine: Engine, word: str, signal: str) -> None:
     """signal: name or number, "" is KILL. Raises Conflict when nothing runs."""
     container = engine.containers.find(word)
+    await container.settled()
     number = signal_number(signal) if signal else int(signals.SIGKILL)
     if not container.state.running:
         raise Conflict(f"cannot kill container: {word}: container {container.id} is not running")

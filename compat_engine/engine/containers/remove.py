@@ -18,6 +18,8 @@ async def remove(engine: Engine, word: str, force: bool, volumes: bool, link: bo
     if link:
         raise InvalidParameter("links are not supported by this engine")
     container = engine.containers.find(word)
+    if container.state.status != "removing":
+        await container.settled()
     if container.state.status == "removing":
         raise Conflict(f"removal of container {container.id} is already in progress")
     if container.state.running and not force:

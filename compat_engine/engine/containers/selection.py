@@ -78,8 +78,8 @@ class Selection:
         wanted = {port for word in ports for port in port_range(word, "publish")}
 
         def published(item: Container) -> bool:
-            public = (f"{port['PublicPort']}/{port['Type']}" for port in ports_summary(self._engine, item) if "PublicPort" in port)
-            return not wanted.isdisjoint(public)
+            ports = [port for port in ports_summary(self._engine, item) if "PublicPort" in port]
+            return any(f"{port['PublicPort']}/{port['Type']}" in wanted for port in ports)
 
         return published
 

@@ -16,6 +16,7 @@ KILL_PATIENCE = 10  # seconds a SIGKILL may take before the container counts as 
 async def stop(engine: Engine, word: str, timeout: int | None, signal: str) -> None:
     """Returns once the process has ended. timeout: seconds, negative for ever, None the container's own. Raises NotModified."""
     container = engine.containers.find(word)
+    await container.settled()
     number = signal_number(signal) if signal else None
     if not container.state.running:
         raise NotModified("container already stopped")
