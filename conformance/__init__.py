@@ -1,0 +1,1 @@
+"""A black-box conformance suite for servers of the Docker Engine API."""
