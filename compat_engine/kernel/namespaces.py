@@ -10,7 +10,7 @@ CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET = 0x10000000, 0x20000000, 0x40000000
 
 libc.unshare.argtypes = (c_int,)
 libc.setns.argtypes = (c_int, c_int)
-libc.setdomainname.argtypes = (c_char_p, c_size_t)
+libc.sethostname.argtypes = libc.setdomainname.argtypes = (c_char_p, c_size_t)
 
 
 def unshare(flags: int) -> None:
@@ -20,6 +20,11 @@ def unshare(flags: int) -> None:
 def setns(fd: int, flags: int) -> None:
     """Join the namespace `fd` names, or with a pidfd those of its process that `flags` selects (Linux 5.8)."""
     check(libc.setns(fd, flags))
+
+
+def sethostname(name: str) -> None:
+    raw = os.fsencode(name)
+    check(libc.sethostname(raw, len(raw)))
 
 
 def setdomainname(name: str) -> None:

@@ -4,11 +4,12 @@ import ctypes
 import os
 import signal
 from collections.abc import Iterable
+from functools import cache
 
 from compat_engine.kernel.libc import check, libc, syscall
 
 _CLOSE_RANGE, _CLOSE_RANGE_CLOEXEC = 436, 4
-_PR_SET_DUMPABLE, _PR_SET_KEEPCAPS, _PR_SET_NAME, _PR_SET_CHILD_SUBREAPER, _PR_SET_NO_NEW_PRIVS = 4, 8, 15, 36, 38
+_PR_SET_DUMPABLE, _PR_SET_KEEPCAPS, _PR_SET_CHILD_SUBREAPER, _PR_SET_NO_NEW_PRIVS = 4, 8, 36, 38
 _MAX_FD = 0xFFFFFFFF
 
 
@@ -36,13 +37,20 @@ def set_no_new_privileges() -> None:
 
 def set_title(name: str, arguments: Iterable[str]) -> None:
     """What ps shows: `name` (15 bytes at most) and, cut to the room the command line has, `arguments`."""
-    buffer = ctypes.create_string_buffer(os.fsencode(name))
-    _prctl(_PR_SET_NAME, ctypes.addressof(buffer))
+    fd = os.open("/proc/self/comm", os.O_WRONLY | os.O_CLOEXEC)
+    os.write(fd, os.fsencode(name))
+    os.close(fd)
+    start, end = find_title()
+    line = b"\0".join([os.fsencode(item) for item in arguments])[: end - start - 1]
+    ctypes.memmove(start, line.ljust(end - start, b"\0"), end - start)
+
+
+@cache
+def find_title() -> tuple[int, int]:
+    """Where the command line lies in memory, (first, behind the last) byte; forked children have it at the same place."""
     with open("/proc/self/stat", "rb") as file:
         fields = file.read().rpartition(b")")[2].split()
-    start, end = int(fields[45]), int(fields[46])  # arg_start, arg_end: fields 48 and 49 of proc_pid_stat(5)
-    line = b"\0".join(os.fsencode(item) for item in arguments)[: end - start - 1]
-    ctypes.memmove(start, line.ljust(end - start, b"\0"), end - start)
+    return int(fields[45]), int(fields[46])  # arg_start, arg_end: fields 48 and 49 of proc_pid_stat(5)
 
 
 def close_others(keep: Iterable[int]) -> None:

@@ -1,14 +1,15 @@
 """One attached client: a stream socket that takes the process's output and gives it stdin (protocol.py)."""
 
-import socket
 import time
 from collections import deque
 from contextlib import suppress
 from typing import Any, Protocol
 
+from compat_engine.shim import channel
 from compat_engine.shim.loop import GONE, IN, OUT, Loop
 from compat_engine.shim.protocol import ATTACH_BUFFER, STALL_SECONDS
 
+_SHUT_RDWR = 2
 _READ = 1 << 16  # bytes of stdin a read
 _BATCH = 64  # buffers a sendmsg
 
@@ -31,7 +32,7 @@ class Owner(Protocol):
 class Attachment:
     """`wanted` is the message's {stdin, stdout, stderr}. Owns the socket."""
 
-    def __init__(self, loop: Loop, sock: socket.socket, wanted: dict[str, Any]) -> None:
+    def __init__(self, loop: Loop, sock: channel.Socket, wanted: dict[str, Any]) -> None:
         self._loop, self._sock = loop, sock
         self._stdin = bool(wanted.get("stdin", False))
         self._streams = {number for number, name in ((1, "stdout"), (2, "stderr")) if wanted.get(name, True)}
@@ -87,7 +88,7 @@ class Attachment:
         self._loop.cancel(self._timer)
         self._queue.clear()
         with suppress(OSError):  # the client closed first
-            self._sock.shutdown(socket.SHUT_RDWR)
+            self._sock.shutdown(_SHUT_RDWR)
         self._sock.close()
         owner.detached(self)
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from compat_engine.kernel.bpf import attach_device_program
+from compat_engine.shim import files
 from compat_engine.shim.failure import Failure, reason
 from compat_engine.shim.spec import CgroupDir
 
@@ -40,22 +41,22 @@ def _make_directory(path: str) -> None:
         return  # another shim made the common parent meanwhile
     if _exists(path, _INHERITED[0]) and not _exists(path, "cgroup.controllers"):
         for name in _INHERITED:  # a v1 cpuset begins empty, and nothing can join it then
-            _write(f"{path}/{name}", _read(f"{parent}/{name}"))
+            files.write(f"{path}/{name}", files.read(f"{parent}/{name}").decode())
 
 
 def _delegate(parent: str) -> None:
     """v2: a child has only the controllers its parent hands on."""
-    enabled = set(_read(f"{parent}/cgroup.subtree_control").split())
-    for controller in _read(f"{parent}/cgroup.controllers").split():
+    enabled = set(files.read(f"{parent}/cgroup.subtree_control").decode().split())
+    for controller in files.read(f"{parent}/cgroup.controllers").decode().split():
         if controller not in enabled:
             with suppress(OSError):  # the limits that need it will fail by name when they are written
-                _write(f"{parent}/cgroup.subtree_control", f"+{controller}")
+                files.write(f"{parent}/cgroup.subtree_control", f"+{controller}")
 
 
 def _configure(item: CgroupDir) -> None:
     for name, value in item.writes:
         try:
-            _write(f"{item.path}/{name}", value)
+            files.write(f"{item.path}/{name}", value)
         except OSError as error:
             text = f'failed to write "{value}" to {item.path}/{name}: {reason(error)}'
             raise Failure(error.errno or 0, "cgroup", f"{_LIMITS}{text}") from error
@@ -79,57 +80,57 @@ def _attach_devices(item: CgroupDir) -> None:
         os.close(fd)
 
 
-def join(directories: Sequence[CgroupDir], pid: int = 0) -> None:
+def join(paths: Sequence[str], pid: int = 0) -> None:
     """Move the process (0: the caller) into all of them. Raises Failure."""
-    for item in directories:
+    for path in paths:
         try:
-            _write(f"{item.path}/{_PROCS}", str(pid))
+            files.write(f"{path}/{_PROCS}", str(pid))
         except OSError as error:
-            text = f"unable to apply cgroup configuration: failed to write {pid}: write {item.path}/{_PROCS}: {reason(error)}"
+            text = f"unable to apply cgroup configuration: failed to write {pid}: write {path}/{_PROCS}: {reason(error)}"
             raise Failure(error.errno or 0, "cgroup", text) from error
 
 
-def oom_killed(directories: Sequence[CgroupDir]) -> bool:
+def oom_killed(paths: Sequence[str]) -> bool:
     """Whether the kernel killed a process in them for want of memory."""
-    return any(_oom_count(f"{item.path}/{name}") > 0 for item in directories for name in ("memory.oom_control", "memory.events"))
+    return any(_oom_count(f"{path}/{name}") > 0 for path in paths for name in ("memory.oom_control", "memory.events"))
 
 
 def _oom_count(path: str) -> int:
     try:
-        lines = _read(path).splitlines()
+        lines = files.read(path).splitlines()
     except OSError:
         return 0  # another controller's directory
-    return sum(int(line.split()[1]) for line in lines if line.startswith("oom_kill "))
+    return sum(int(line.split()[1]) for line in lines if line.startswith(b"oom_kill "))
 
 
-def kill_all(directories: Sequence[CgroupDir]) -> None:
+def kill_all(paths: Sequence[str]) -> None:
     """SIGKILL everything in them and below, until nothing is left or _KILL_SECONDS are over."""
     limit = time.monotonic() + _KILL_SECONDS
-    for item in directories:
-        if _exists(item.path, "freezer.state"):
-            _write(f"{item.path}/freezer.state", "THAWED")  # a frozen v1 process does not die
-    while (pids := _members(directories)) and time.monotonic() < limit:
+    for path in paths:
+        if _exists(path, "freezer.state"):
+            files.write(f"{path}/freezer.state", "THAWED")  # a frozen v1 process does not die
+    while (pids := _members(paths)) and time.monotonic() < limit:
         for pid in pids:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         time.sleep(0.002)
 
 
-def _members(directories: Sequence[CgroupDir]) -> set[int]:
+def _members(paths: Sequence[str]) -> set[int]:
     pids: set[int] = set()
-    for item in directories:
-        for path, _, _ in os.walk(item.path):
+    for top in paths:
+        for path, _, _ in os.walk(top):
             try:
-                pids.update(int(line) for line in _read(f"{path}/{_PROCS}").split())
+                pids.update(int(line) for line in files.read(f"{path}/{_PROCS}").split())
             except OSError as error:
                 if error.errno not in (errno.ENOENT, errno.ENODEV):  # gone meanwhile
                     raise
     return pids - {0, os.getpid()}
 
 
-def remove(directories: Sequence[CgroupDir]) -> list[str]:
+def remove(paths: Sequence[str]) -> list[str]:
     """Remove them and what the container made below; the paths that would not go, with the reason."""
-    return [left for item in reversed(directories) for left in _remove_tree(item.path)]
+    return [left for path in reversed(paths) for left in _remove_tree(path)]
 
 
 def _remove_tree(path: str) -> list[str]:
@@ -169,16 +170,3 @@ def _children(path: str) -> list[str]:
 
 def _exists(directory: str, name: str) -> bool:
     return os.path.exists(f"{directory}/{name}")
-
-
-def _read(path: str) -> str:
-    with open(path, encoding="ascii", errors="replace") as file:
-        return file.read()
-
-
-def _write(path: str, value: str) -> None:
-    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-    try:
-        os.write(fd, value.encode())
-    finally:
-        os.close(fd)

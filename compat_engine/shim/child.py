@@ -4,7 +4,6 @@ import errno
 import fcntl
 import os
 import signal
-import socket
 from collections.abc import Callable
 from contextlib import suppress
 from typing import NoReturn
@@ -13,12 +12,12 @@ from compat_engine.kernel.tty import set_size
 from compat_engine.shim import channel, protocol
 from compat_engine.shim.failure import Failure
 from compat_engine.shim.loop import IN, Loop
-from compat_engine.shim.spec import Process
+from compat_engine.shim.plan import Stream
 from compat_engine.shim.stdio import STDERR, STDOUT, Log, Stdio
 
 _PIPE_SIZE = 1 << 20  # bytes; a burst goes on while the log is written
 
-Script = Callable[[tuple[int, int, int], socket.socket], NoReturn]
+Script = Callable[[tuple[int, int, int], channel.Socket], NoReturn]
 
 
 class Watcher:
@@ -42,15 +41,15 @@ class Watcher:
 class Child:
     """id: the exec's, "" for the container's own. code: 0..255 once it has ended."""
 
-    def __init__(self, loop: Loop, id: str, process: Process, log: Log, grew: Callable[[], None], watcher: Watcher) -> None:
-        self._loop, self.id, self._process, self._watcher = loop, id, process, watcher
-        self.stdio = Stdio(loop, process.tty, process.stdin_once, log, grew)
+    def __init__(self, loop: Loop, id: str, stream: Stream, log: Log, grew: Callable[[], None], watcher: Watcher) -> None:
+        self._loop, self.id, self._stream, self._watcher = loop, id, stream, watcher
+        self.stdio = Stdio(loop, stream.tty, stream.stdin_once, log, grew)
         self.pid, self.pidfd, self.code = 0, -1, -1
         self.started = False
         self._executing = False
         self._failure: Failure | None = None
         self._size = (0, 0)  # asked for before there was a terminal
-        self._sync: socket.socket | None = None
+        self._sync: channel.Socket | None = None
 
     def fork(self, script: Script) -> None:
         """Run `script` in a child of ours. OSError ENOMEM: the pid namespace it belongs in has ended."""
@@ -123,14 +122,14 @@ class Child:
     def _open_stdio(self) -> tuple[tuple[int, int, int], tuple[int, ...]]:
         """(the child's three descriptors, ours: stdout, stderr and, when stdin is open, stdin)."""
         null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
-        if self._process.tty:
+        if self._stream.tty:
             return (null, null, null), ()
         out, out_end = os.pipe2(os.O_CLOEXEC)
         err, err_end = os.pipe2(os.O_CLOEXEC)
         for fd in (out, err):
             with suppress(PermissionError):  # too many pipes in the system: the usual 64 KiB do too
                 fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, _PIPE_SIZE)
-        if not self._process.open_stdin:
+        if not self._stream.open_stdin:
             return (null, out_end, err_end), (out, err)
         os.close(null)
         stdin_end, stdin = os.pipe2(os.O_CLOEXEC)
@@ -166,7 +165,7 @@ class Child:
     def _handle(self, message: channel.Message, fds: list[int]) -> None:
         match message["op"]:
             case protocol.CONSOLE:
-                self.stdio.set_terminal(fds[0], self._process.open_stdin)
+                self.stdio.set_terminal(fds[0], self._stream.open_stdin)
                 if self._size != (0, 0):
                     self.resize(*self._size)
             case protocol.EXECUTING:

@@ -1,7 +1,6 @@
 """The terminal of a process that has one: made inside the container's devpts, its master handed to the shim."""
 
 import os
-import socket
 
 from compat_engine.kernel import mounts, tty
 from compat_engine.shim import channel, protocol
@@ -11,7 +10,7 @@ from compat_engine.shim.spec import Process
 _PTMX = "/dev/pts/ptmx"
 
 
-def open_console(process: Process, sync: socket.socket, bind: bool) -> None:
+def open_console(process: Process, sync: channel.Socket, bind: bool) -> None:
     """Make a pty the caller's controlling terminal and stdio. bind: put it on /dev/console too. Raises Failure."""
     with step("console", f"{IN_INIT}error creating the terminal"):
         master, slave, number = tty.open_pty(_PTMX)

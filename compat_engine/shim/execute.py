@@ -3,7 +3,6 @@
 import errno
 import os
 import resource
-import socket
 import stat
 from typing import NoReturn
 
@@ -24,7 +23,7 @@ from compat_engine.shim.spec import Process
 CANNOT_EXECUTE = 1  # exit code when the file is there and the kernel refuses it, as runc's
 
 
-def execute(process: Process, program: bytes, sync: socket.socket) -> NoReturn:
+def execute(process: Process, program: bytes, sync: channel.Socket) -> NoReturn:
     """Become `process` inside the namespaces and the root we are in. program: its seccomp filter, b"" for none. Before the
     point of no return an "executing" message goes out on `sync`. Raises Failure."""
     identity = user.resolve(process.user)
@@ -63,7 +62,7 @@ def replace(path: str, args: tuple[str, ...], env: list[str]) -> NoReturn:
         os._exit(CANNOT_EXECUTE)
 
 
-def fail(sync: socket.socket, error: BaseException) -> NoReturn:
+def fail(sync: channel.Socket, error: BaseException) -> NoReturn:
     """Report and leave. When even that is impossible, the end of the socket tells the shim."""
     try:
         channel.send(sync, unexpected(error).message())

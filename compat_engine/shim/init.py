@@ -1,12 +1,11 @@
 """The container's first process from fork to execve. One straight script: its order is the design."""
 
 import os
-import socket
 from typing import NoReturn
 
 from compat_engine.kernel import namespaces as ns
 from compat_engine.kernel.process import close_others, set_dumpable
-from compat_engine.shim import channel, protocol, rootfs
+from compat_engine.shim import cgroups, channel, protocol, rootfs
 from compat_engine.shim.console import open_console
 from compat_engine.shim.execute import execute, fail, read_program
 from compat_engine.shim.failure import IN_INIT, Failure, reason, step
@@ -15,19 +14,19 @@ from compat_engine.shim.spec import Spec
 _FLAGS = {"mnt": ns.CLONE_NEWNS, "uts": ns.CLONE_NEWUTS, "ipc": ns.CLONE_NEWIPC, "net": ns.CLONE_NEWNET}
 
 
-def run(spec: Spec, point: str, stdio: tuple[int, int, int], sync: socket.socket) -> NoReturn:
-    """Called in the forked child. point: an empty directory for the rootfs. stdio: descriptors that become 0, 1, 2.
+def run(text: bytes, point: str, stdio: tuple[int, int, int], sync: channel.Socket) -> NoReturn:
+    """Called in the forked child. text: the spec. point: an empty directory for the rootfs. stdio: become 0, 1, 2.
 
     On `sync`: created, (console), executing or failed go to the shim; joined and go come back.
     """
     try:
         _prepare(stdio, sync)
-        _start(spec, point, sync)
+        _start(Spec.load(text.decode()), point, sync)
     except BaseException as error:  # the last line of defence of a forked child: it must leave here
         fail(sync, error)
 
 
-def _prepare(stdio: tuple[int, int, int], sync: socket.socket) -> None:
+def _prepare(stdio: tuple[int, int, int], sync: channel.Socket) -> None:
     os.setsid()
     set_dumpable(False)  # until execve we are the host's Python with the host's privileges
     for number, fd in enumerate(stdio):
@@ -35,8 +34,9 @@ def _prepare(stdio: tuple[int, int, int], sync: socket.socket) -> None:
     close_others((sync.fileno(),))
 
 
-def _start(spec: Spec, point: str, sync: socket.socket) -> NoReturn:
+def _start(spec: Spec, point: str, sync: channel.Socket) -> NoReturn:
     program = read_program(spec.process.seccomp)
+    cgroups.make(spec.cgroups)
     shim = _Shim(spec, sync)
     _enter_namespaces(spec)
     channel.send(sync, {"op": protocol.CREATED})
@@ -57,7 +57,7 @@ def _start(spec: Spec, point: str, sync: socket.socket) -> NoReturn:
 class _Shim(rootfs.CgroupNamespace):
     """The other end of `sync`, as far as init waits for it."""
 
-    def __init__(self, spec: Spec, sync: socket.socket) -> None:
+    def __init__(self, spec: Spec, sync: channel.Socket) -> None:
         self._spec, self._sync = spec, sync
         self._missing = {protocol.JOINED, *((protocol.GO,) if spec.wait_for_go else ())}
         self._entered = False
@@ -104,7 +104,7 @@ def _set_names(spec: Spec) -> None:
         return
     with step("hostname", f"{IN_INIT}sethostname"):
         if spec.hostname:
-            socket.sethostname(spec.hostname)
+            ns.sethostname(spec.hostname)
         if spec.domainname:
             ns.setdomainname(spec.domainname)
 

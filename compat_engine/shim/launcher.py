@@ -8,14 +8,17 @@ import fcntl
 import gc
 import os
 import signal
-import socket
 import sys
+from contextlib import suppress
 from typing import NoReturn
 
+from compat_engine.kernel.process import find_title
 from compat_engine.shim import channel, protocol
 from compat_engine.shim.monitor import main as shim_main
 
 _SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SEAL
+
+_launcher = 0
 
 
 def main(fd: int) -> NoReturn:
@@ -23,14 +26,20 @@ def main(fd: int) -> NoReturn:
     _run_from_memory(fd)
     if os.getsid(0) != os.getpid() and os.getpgrp() != os.getpid():
         os.setsid()  # a Ctrl-C on the daemon's terminal is not for us
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # shims are no one's to wait for
+    for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(
+            number, signal.SIG_IGN
+        )  # the shims inherit it: they leave when their containers have ended, at no one's wish
+    signal.signal(signal.SIGCHLD, _reap)
     os.umask(0o022)
+    global _launcher
+    _launcher = os.getpid()
+    find_title()
     _warm_up()
     gc.collect()
     gc.freeze()
     gc.disable()
-    daemon = socket.socket(fileno=fd)
+    daemon = channel.adopt(fd)
     os.set_inheritable(fd, False)
     daemon.setblocking(True)
     while (received := channel.receive(daemon)) is not None:
@@ -52,6 +61,13 @@ def _run_from_memory(fd: int) -> None:
     os.execve(copy, [sys.executable, *sys.orig_argv[1:]], dict(os.environ))
 
 
+def _reap(number: int, frame: object) -> None:
+    """The launcher's shims. They inherit the handler, which spares each the memory of setting one, and reap elsewhere."""
+    with suppress(ChildProcessError):
+        while os.getpid() == _launcher and os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+
+
 def _warm_up() -> None:
     """Codecs and the like that the library loads at first use."""
     os.waitstatus_to_exitcode(0)
@@ -59,10 +75,10 @@ def _warm_up() -> None:
     b"\xff".decode("utf-8", "backslashreplace")
 
 
-def _launch(daemon: socket.socket, message: channel.Message, fds: list[int]) -> None:
+def _launch(daemon: channel.Socket, message: channel.Message, fds: list[int]) -> None:
     if message.get("op") == protocol.RUN and fds and os.fork() == 0:
         daemon.close()
-        control, *rest = (socket.socket(fileno=item) for item in fds)
+        control, *rest = (channel.adopt(item) for item in fds)
         shim_main(message["bundle"], control, list(zip(rest, message.get("attach") or [], strict=True)))
     for item in fds:
         os.close(item)

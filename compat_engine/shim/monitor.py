@@ -2,11 +2,10 @@
 
 import os
 import signal
-import socket
 from typing import NoReturn
 
 from compat_engine.kernel import namespaces as ns
-from compat_engine.kernel.process import reset_signals, set_subreaper, set_title
+from compat_engine.kernel.process import set_subreaper, set_title
 from compat_engine.shim import cgroups, channel, clock, init, join, protocol
 from compat_engine.shim.attachment import Attachment
 from compat_engine.shim.bundle import Bundle
@@ -15,7 +14,7 @@ from compat_engine.shim.connections import Connections
 from compat_engine.shim.failure import Failure, place, step, unexpected
 from compat_engine.shim.jsonlog import JsonLog
 from compat_engine.shim.loop import Loop
-from compat_engine.shim.spec import Spec, load_process
+from compat_engine.shim.plan import Plan, Stream
 from compat_engine.shim.stdio import Log, NoLog
 from compat_engine.shim.watches import Watches
 
@@ -23,20 +22,17 @@ _EXECS_SECONDS = 5.0  # how long the ends of execs are awaited after the contain
 _CRASHED = 255
 
 
-def main(path: str, control: socket.socket, attached: list[tuple[socket.socket, channel.Message]]) -> NoReturn:
+def main(path: str, control: channel.Socket, attached: list[tuple[channel.Socket, channel.Message]]) -> NoReturn:
     """The whole life of a shim, in a process just forked by the launcher. path: the bundle."""
     os.setsid()
     os.chdir("/")
     set_subreaper()  # the orphans of a container in the host's pid namespace come to us, not to the host's PID 1
-    reset_signals()
-    for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)  # a shim leaves when its container has ended, at no one's wish
     null = os.open(os.devnull, os.O_RDWR)
     for fd in (0, 1, 2):
         os.dup2(null, fd)  # the daemon's terminal or pipe is not ours to hold
     os.close(null)
     bundle = Bundle(path)
-    set_title("ce-shim", ("compat-engine-shim", os.path.basename(path)))
+    set_title("ce-shim", ("compat-engine-shim", path))
     shim = Shim(bundle, control)
     try:
         shim.begin(attached)
@@ -49,14 +45,14 @@ def main(path: str, control: socket.socket, attached: list[tuple[socket.socket, 
 
 
 class Shim(Watcher):
-    def __init__(self, bundle: Bundle, control: socket.socket) -> None:
+    def __init__(self, bundle: Bundle, control: channel.Socket) -> None:
         self.loop = Loop()
         self._bundle, self._control = bundle, control
         self._connections = Connections(self.loop, self._received, self._lost, bundle.report)
         self._watches = Watches(self.loop)
         self._execs: dict[str, Child] = {}
         self._children: dict[int, Child] = {}  # by pid, until reaped
-        self._spec: Spec
+        self._plan: Plan
         self._main: Child
         self._started_at = ""
         self._exit: dict[str, object] = {}
@@ -75,36 +71,35 @@ class Shim(Watcher):
 
     # the start
 
-    def begin(self, attached: list[tuple[socket.socket, channel.Message]]) -> None:
+    def begin(self, attached: list[tuple[channel.Socket, channel.Message]]) -> None:
         """Up to a forked init; a failure is told to the daemon and undone."""
         self._connections.add(self._control)
         self._watch_children()
         try:
-            self._spec = self._bundle.spec()
-            self._going = not self._spec.wait_for_go
-            self._begin_container(attached)
+            text = self._bundle.spec()
+            self._plan = Plan.load(text)
+            self._going = not self._plan.wait_for_go
+            self._begin_container(text, attached)
         except (Failure, OSError, ValueError, KeyError, TypeError) as error:
             for sock, _ in attached:
                 sock.close()
             self._abandon(unexpected(error))
 
-    def _begin_container(self, attached: list[tuple[socket.socket, channel.Message]]) -> None:
-        spec = self._spec
+    def _begin_container(self, text: bytes, attached: list[tuple[channel.Socket, channel.Message]]) -> None:
         with step("bundle", "unable to prepare the bundle"):
             self._connections.listen(self._bundle.prepare())
         with step("log", "failed to initialize logging driver"):
             log = self._open_log()
-        cgroups.make(spec.cgroups)
-        _enter_pid_namespace(spec.namespaces.pid)
-        self._main = Child(self.loop, "", spec.process, log, self._watches.notify, self)
+        _enter_pid_namespace(self._plan.pid_namespace)
+        self._main = Child(self.loop, "", self._plan.stream, log, self._watches.notify, self)
         for sock, wanted in attached:
             self._main.stdio.attach(Attachment(self.loop, sock, wanted))
         with step("fork", "unable to start the container's init"):
-            self._main.fork(lambda stdio, sync: init.run(spec, self._bundle.rootfs, stdio, sync))
+            self._main.fork(lambda stdio, sync: init.run(text, self._bundle.rootfs, stdio, sync))
         self._children[self._main.pid] = self._main
 
     def _open_log(self) -> Log:
-        return JsonLog(self._spec.log, self._bundle.report) if self._spec.log.driver == "json-file" else NoLog()
+        return JsonLog(self._plan.log, self._bundle.report) if self._plan.log.driver == "json-file" else NoLog()
 
     def on_message(self, child: Child, message: channel.Message) -> None:
         """init has its namespaces. Joining the cgroup is slow and waits on the kernel: we do it while init mounts and the
@@ -114,7 +109,7 @@ class Shim(Watcher):
         self._bundle.write_pid(child.pid)
         self._connections.broadcast({"op": protocol.CREATED, "pid": child.pid})
         try:
-            cgroups.join(self._spec.cgroups, child.pid)
+            cgroups.join(self._plan.cgroups, child.pid)
         except Failure as failure:
             child.kill(failure)
         else:
@@ -150,7 +145,6 @@ class Shim(Watcher):
     def _watch_children(self) -> None:
         reader, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
-        signal.signal(signal.SIGCHLD, lambda number, frame: None)
         self.loop.add(reader, 1, lambda events: self._reap(reader))
 
     def _reap(self, reader: int) -> None:
@@ -169,9 +163,9 @@ class Shim(Watcher):
 
     def on_exit(self, child: Child) -> None:
         if child is self._main:
-            self._exit = {"code": child.code, "oom": cgroups.oom_killed(self._spec.cgroups), "time": clock.now()}
-            if self._spec.namespaces.pid != "new":
-                cgroups.kill_all(self._spec.cgroups)  # with a pid namespace of its own the kernel has done that
+            self._exit = {"code": child.code, "oom": cgroups.oom_killed(self._plan.cgroups), "time": clock.now()}
+            if self._plan.pid_namespace != "new":
+                cgroups.kill_all(self._plan.cgroups)  # with a pid namespace of its own the kernel has done that
             self.loop.after(_EXECS_SECONDS, self._forget_execs)
         child.stdio.drain(lambda: self._ended(child))
 
@@ -199,8 +193,8 @@ class Shim(Watcher):
 
     def _clean(self) -> None:
         """The cgroups and our files; what will not go is reported."""
-        if hasattr(self, "_spec"):
-            for left in cgroups.remove(self._spec.cgroups):
+        if hasattr(self, "_plan"):
+            for left in cgroups.remove(self._plan.cgroups):
                 self._bundle.report(f"cgroup left: {left}")
         self._bundle.clear()
 
@@ -221,7 +215,7 @@ class Shim(Watcher):
         if not hasattr(self, "_main") or self._main.pid == 0:
             return
         self._main.signal(signal.SIGKILL)
-        cgroups.kill_all(self._spec.cgroups)
+        cgroups.kill_all(self._plan.cgroups)
         record = self._exit or {"code": _CRASHED, "oom": False, "time": clock.now()}
         self._bundle.write_exit(record)
         self._clean()
@@ -229,14 +223,14 @@ class Shim(Watcher):
 
     # the daemon's messages
 
-    def _received(self, sock: socket.socket, message: channel.Message, fds: list[int]) -> None:
+    def _received(self, sock: channel.Socket, message: channel.Message, fds: list[int]) -> None:
         handler = self._handlers.get(message["op"])
         if handler is None:
             self._bundle.report(f"unknown message {message['op']!r}")
         else:
             handler(sock, message, fds)
 
-    def _lost(self, sock: socket.socket) -> None:
+    def _lost(self, sock: channel.Socket) -> None:
         """A daemon has gone. Before `go` the start goes with it; `_control` stays open until nothing is left of it."""
         if sock is not self._control:
             sock.close()
@@ -246,45 +240,45 @@ class Shim(Watcher):
     def _find(self, message: channel.Message) -> Child | None:
         return self._execs.get(message["exec"]) if message.get("exec") else self._main
 
-    def _on_go(self, sock: socket.socket, message: channel.Message, fds: list[int]) -> None:
+    def _on_go(self, sock: channel.Socket, message: channel.Message, fds: list[int]) -> None:
         self._going = True
         self._main.tell(protocol.GO)
 
-    def _on_signal(self, sock: socket.socket, message: channel.Message, fds: list[int]) -> None:
+    def _on_signal(self, sock: channel.Socket, message: channel.Message, fds: list[int]) -> None:
         child = self._find(message)
         if child is not None:
             child.signal(int(message["signal"]))
 
-    def _on_resize(self, sock: socket.socket, message: channel.Message, fds: list[int]) -> None:
+    def _on_resize(self, sock: channel.Socket, message: channel.Message, fds: list[int]) -> None:
         child = self._find(message)
         if child is not None:
             child.resize(int(message["rows"]), int(message["columns"]))
 
-    def _on_attach(self, sock: socket.socket, message: channel.Message, fds: list[int]) -> None:
+    def _on_attach(self, sock: channel.Socket, message: channel.Message, fds: list[int]) -> None:
         child = self._find(message)
-        client = socket.socket(fileno=fds.pop())
+        client = channel.adopt(fds.pop())
         if child is None:
             client.close()
         else:
             child.stdio.attach(Attachment(self.loop, client, message))
 
-    def _on_watch(self, sock: socket.socket, message: channel.Message, fds: list[int]) -> None:
+    def _on_watch(self, sock: channel.Socket, message: channel.Message, fds: list[int]) -> None:
         self._watches.add(fds.pop())
 
-    def _on_hello(self, sock: socket.socket, message: channel.Message, fds: list[int]) -> None:
+    def _on_hello(self, sock: channel.Socket, message: channel.Message, fds: list[int]) -> None:
         execs = [{"id": child.id, "pid": child.pid} for child in self._execs.values() if child.started]
         state = {"pid": self._main.pid, "started": self._started_at, "execs": execs, "version": protocol.VERSION}
         self._connections.send(sock, {"op": protocol.STATE, **state})
 
-    def _on_exec(self, sock: socket.socket, message: channel.Message, fds: list[int]) -> None:
-        process = load_process(message["process"])
-        child = Child(self.loop, message["id"], process, NoLog(), lambda: None, self)
+    def _on_exec(self, sock: channel.Socket, message: channel.Message, fds: list[int]) -> None:
+        raw = message["process"]
+        child = Child(self.loop, message["id"], Stream.of(raw), NoLog(), lambda: None, self)
         if fds:
-            child.stdio.attach(Attachment(self.loop, socket.socket(fileno=fds.pop()), message.get("attach") or {}))
+            child.stdio.attach(Attachment(self.loop, channel.adopt(fds.pop()), message.get("attach") or {}))
         try:
             if self._main.code >= 0 or not self._main.started:
                 raise ProcessLookupError
-            child.fork(lambda stdio, sync: join.run(process, self._main.pidfd, self._spec.cgroups, stdio, sync))
+            child.fork(lambda stdio, sync: join.run(raw, self._main.pidfd, self._plan.cgroups, stdio, sync))
         except OSError as error:  # ENOMEM: the container's pid namespace has just ended
             failure = Failure(error.errno or 0, "fork", "container is not running")
             child.stdio.drain(lambda: self._failed(child, failure))

@@ -2,18 +2,18 @@
 
 import os
 import signal
-import socket
 from contextlib import suppress
 from typing import NoReturn
 
 from compat_engine.kernel.process import reset_signals, set_dumpable, set_title
+from compat_engine.shim import channel
 
 # nothing to pass on: ours, or raised by our own doing
 _KEPT = {signal.SIGCHLD, signal.SIGTTIN, signal.SIGTTOU}
 _FAULTS = {signal.SIGFPE, signal.SIGILL, signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGTRAP, signal.SIGSYS}
 
 
-def run_as_pid1(path: str, args: tuple[str, ...], env: list[str], tty: bool, sync: socket.socket) -> NoReturn:
+def run_as_pid1(path: str, args: tuple[str, ...], env: list[str], tty: bool, sync: channel.Socket) -> NoReturn:
     """Never returns; exits with the child's status, 128 + signal when it was killed."""
     from compat_engine.shim.execute import replace  # here, for each needs the other; both are loaded long before
 

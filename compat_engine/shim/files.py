@@ -1,0 +1,41 @@
+"""Whole small files by descriptor: open() would bring the io and codecs machinery into every shim's memory."""
+
+import os
+
+_MAX = 1 << 20  # bytes; kernel files and specs are smaller by far
+
+
+def read(path: str, directory: int | None = None) -> bytes:
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC, dir_fd=directory)
+    try:
+        data = chunk = os.read(fd, _MAX)
+        while chunk:
+            chunk = os.read(fd, _MAX)
+            data += chunk
+        return data
+    finally:
+        os.close(fd)
+
+
+def write(path: str, value: str) -> None:
+    """To a file that exists, in one write(2), as kernel files want it."""
+    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(fd, value.encode())
+    finally:
+        os.close(fd)
+
+
+def replace(name: str, text: str, directory: int) -> None:
+    """Put `text` in the place of `name`, whole or not at all."""
+    temporary = f".{name}.tmp"
+    append(temporary, text, directory, os.O_TRUNC)
+    os.rename(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
+
+
+def append(name: str, text: str, directory: int, flags: int = os.O_APPEND) -> None:
+    fd = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | flags, 0o600, dir_fd=directory)
+    try:
+        os.write(fd, text.encode("utf-8", "backslashreplace"))
+    finally:
+        os.close(fd)
