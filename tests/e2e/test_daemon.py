@@ -1,0 +1,265 @@
+"""The daemon itself: restarts and crashes with containers running, a second one on the same data, stuck containers."""
+
+import contextlib
+import json
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support import busybox_image
+from tests.support.daemon import Daemon
+from tests.support.docker import Docker, eventually
+
+
+@pytest.fixture
+def own(engine_daemon: Daemon, tmp_path: Path) -> Docker:
+    return Docker(engine_daemon.host, "compat-test=own", str(tmp_path))
+
+
+TICK = ("busybox", "sh", "-c", "i=0; while :; do echo $((i=i+1)); sleep 0.02; done")
+
+
+def test_a_crash_stops_no_container_and_loses_no_line(engine_daemon: Daemon, own: Docker) -> None:
+    own("run", "-d", "--name", "t", *TICK)
+    pid = own.inspect("t")["State"]["Pid"]
+    engine_daemon.kill9()
+    time.sleep(0.5)
+    engine_daemon.start()
+    found = own.inspect("t")["State"]
+    assert (found["Status"], found["Pid"]) == ("running", pid)
+    shown = eventually(lambda: lines if len(lines := own("logs", "t").split()) > 40 else [])
+    assert shown == [str(number) for number in range(1, len(shown) + 1)]
+    assert own("exec", "t", "echo", "x") == "x"
+    own("stop", "-t", "0", "t")
+    assert own.inspect("t")["State"]["ExitCode"] == 137
+
+
+def test_an_exit_while_no_daemon_lives_is_known_to_the_next(engine_daemon: Daemon, own: Docker) -> None:
+    own("run", "-d", "--name", "t", "busybox", "sh", "-c", "sleep 0.5; echo last; exit 9")
+    own("run", "-d", "--rm", "--name", "gone", "busybox", "sleep", "0.5")
+    engine_daemon.kill9()
+    time.sleep(1)
+    engine_daemon.start()
+    state = own.inspect("t")["State"]
+    assert (state["Status"], state["ExitCode"]) == ("exited", 9)
+    assert own("logs", "t") == "last"
+    assert own("wait", "t") == "9"
+    eventually(lambda: "gone" not in own("ps", "-a", "--format", "{{.Names}}").split())
+
+
+def test_adoption_takes_less_than_a_second(engine_daemon: Daemon, own: Docker) -> None:
+    for number in range(10):
+        own("run", "-d", "--name", f"t{number}", "busybox", "sleep", "600")
+    engine_daemon.kill9()
+    began = time.monotonic()
+    engine_daemon.start()
+    assert own("ps", "-q").count("\n") == 9
+    assert time.monotonic() - began < 2.0  # both cores may be busy with other tests
+
+
+def test_containers_outlive_an_orderly_stop_and_restart_policies_hold(engine_daemon: Daemon, own: Docker) -> None:
+    own("run", "-d", "--name", "lives", "busybox", "sleep", "600")
+    own("run", "-d", "--name", "again", "--restart", "always", "busybox", "sh", "-c", "echo up; sleep 600")
+    engine_daemon.stop()
+    subprocess.run(["kill", "-9", *_pids_named("echo up; sleep 600")], check=True)
+    engine_daemon.start()
+    assert own.state("lives") == "running"
+    eventually(lambda: own("logs", "again").split() == ["up", "up"])
+    own.wait_state("again", "running")
+
+
+def _pids_named(text: str) -> list[str]:
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if text in path.read_bytes().replace(b"\0", b" ").decode(errors="replace") and path.parent.name != str(os.getpid()):
+                found.append(path.parent.name)
+        except OSError:
+            continue
+    return found
+
+
+def test_published_ports_survive_a_restart(engine_daemon: Daemon, own: Docker) -> None:
+    serve = "mkdir /www; echo -n hello > /www/index.html; exec httpd -f -p 80 -h /www"
+    own("run", "-d", "--name", "web", "-p", "127.0.0.1::80", "busybox", "sh", "-c", serve)
+    port = int(own("port", "web", "80").rsplit(":", 1)[1])
+    engine_daemon.kill9()
+    engine_daemon.start()
+    assert eventually(lambda: _get(port)).endswith(b"hello")
+    assert "port is already allocated" in own.fails("run", "-d", "-p", f"127.0.0.1:{port}:80", "busybox", "true")
+
+
+def _get(port: int) -> bytes:
+    try:
+        with socket.create_connection(("127.0.0.1", port), 2) as connection:
+            connection.sendall(b"GET / HTTP/1.0\r\n\r\n")
+            return b"".join(iter(lambda: connection.recv(4096), b""))
+    except OSError:
+        return b""
+
+
+def test_a_second_daemon_on_the_same_data_is_refused(engine_daemon: Daemon) -> None:
+    second = subprocess.run(engine_daemon.command(), capture_output=True, text=True, timeout=30, cwd="/", env=_environment())
+    assert second.returncode != 0
+    assert str(engine_daemon.data) in second.stderr
+    assert engine_daemon.answers()
+
+
+def _environment() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent.parent)}
+
+
+def test_a_bad_option_ends_it_with_a_reason(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "compat_engine", "--bip", "nonsense", "--data-root", str(tmp_path), "-H", "unix:///nowhere/x.sock"]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=30, cwd="/", env=_environment())
+    assert result.returncode != 0
+    assert "nonsense" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_a_stuck_container_blocks_nobody(engine_daemon: Daemon, own: Docker) -> None:
+    """Its process 1 and shim are stopped by a signal, so no stop and no exec can finish."""
+    own("run", "-d", "--name", "stuck", "busybox", "sleep", "600")
+    pid = own.inspect("stuck")["State"]["Pid"]
+    shim = int(Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[1])
+    os.kill(shim, signal.SIGSTOP)
+    try:
+        stopping = own.start("stop", "-t", "1", "stuck")
+        began = time.monotonic()
+        assert engine_daemon.answers()
+        assert "stuck" in own("ps", "--format", "{{.Names}}").split()
+        assert own.inspect("stuck")["State"]["Running"] is True
+        assert own("run", "--rm", "busybox", "echo", "on") == "on"
+        assert time.monotonic() - began < 10
+    finally:
+        os.kill(shim, signal.SIGCONT)
+    stopping.communicate(timeout=30)
+    own.wait_state("stuck", "exited")
+
+
+def test_a_failed_start_leaves_nothing(engine_daemon: Daemon, own: Docker) -> None:
+    broken = [
+        ["--device", "/dev/nosuch"],
+        ["--mount", "type=tmpfs,dst=/t,tmpfs-size=1", "-w", "/etc/passwd"],
+        ["--sysctl", "net.nosuch=1"],
+        ["-u", "nosuch"],
+        ["--cpuset-cpus", "0", "-v", "/etc/passwd:/etc"],
+        ["--entrypoint", "/nosuch"],
+    ]
+    for args in broken:
+        own.fails("run", *args, "-p", "80", "busybox", "true")
+    own("run", "--rm", "busybox", "true")
+    own.clean()
+    assert engine_daemon.leftovers() == []
+
+
+def test_a_client_that_vanishes_does_no_harm(engine_daemon: Daemon, own: Docker) -> None:
+    own("run", "-d", "--name", "t", *TICK)
+    for command in (("logs", "-f", "t"), ("attach", "t"), ("events",), ("stats",), ("wait", "t"), ("exec", "-i", "t", "cat")):
+        for _ in range(3):
+            process = own.start(*command)
+            time.sleep(random.uniform(0.02, 0.2))
+            process.kill()
+            process.communicate()
+    half = socket.socket(socket.AF_UNIX)
+    half.connect(engine_daemon.socket)
+    half.sendall(b"POST /containers/create HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n{")
+    half.close()
+    assert own.state("t") == "running"
+    assert "Traceback" not in engine_daemon.log
+
+
+def _crash(engine_daemon: Daemon, seconds: float, work: Callable[[], object]) -> None:
+    """Kill the daemon `seconds` into `work`, then start it again."""
+    thread = threading.Thread(target=work)
+    thread.start()
+    time.sleep(seconds)
+    engine_daemon.kill9()
+    thread.join(60)
+    engine_daemon.start()
+
+
+@pytest.fixture(params=[0.002, 0.006, 0.012, 0.02, 0.03, 0.05])
+def moment(request: pytest.FixtureRequest) -> Iterator[float]:
+    """How long after the request the daemon is killed, in seconds; a start takes 10 to 50 ms."""
+    yield request.param
+
+
+def test_killed_during_start(engine_daemon: Daemon, own: Docker, moment: float) -> None:
+    for number in range(3):
+        own("create", "--name", f"t{number}", "-p", "80", "-v", "/data", "busybox", "sleep", "600")
+    _crash(engine_daemon, moment, lambda: [post(engine_daemon, f"/containers/t{number}/start") for number in range(3)])
+    for number in range(3):
+        state = own.inspect(f"t{number}")["State"]
+        assert state["Status"] in ("created", "running", "exited")
+        assert state["Running"] == (state["Pid"] > 0)
+        if state["Running"]:
+            assert own("exec", f"t{number}", "echo", "x") == "x"
+        else:
+            own("start", f"t{number}")
+
+
+def test_killed_during_stop_and_remove(engine_daemon: Daemon, own: Docker, moment: float) -> None:
+    for number in range(3):
+        own("run", "-d", "--name", f"t{number}", "-v", "/data", "busybox", "sleep", "600")
+
+    def work() -> None:
+        post(engine_daemon, "/containers/t0/stop?t=0")
+        post(engine_daemon, "/containers/t1?force=1&v=1", "DELETE")
+        post(engine_daemon, "/containers/t2/kill")
+
+    _crash(engine_daemon, moment, work)
+    for name in own("ps", "-a", "--format", "{{.Names}}").split():
+        state = own.inspect(name)["State"]
+        assert state["Status"] in ("running", "exited")
+        if state["Status"] == "exited":
+            assert state["ExitCode"] == 137
+            own("start", name)
+        own("rm", "-f", "-v", name)
+    assert own("volume", "ls", "-q", "--filter", "dangling=false") == ""
+
+
+def test_killed_during_exec(engine_daemon: Daemon, own: Docker, moment: float) -> None:
+    own("run", "-d", "--name", "t", "busybox", "sleep", "600")
+    _crash(engine_daemon, moment, lambda: own.run("exec", "t", "sh", "-c", "for i in 1 2 3; do sleep 0.01; done"))
+    assert own("exec", "t", "echo", "x") == "x"
+
+
+def test_killed_during_load(engine_daemon: Daemon, own: Docker, moment: float) -> None:
+    def load() -> None:
+        with contextlib.suppress(OSError):  # the daemon is killed under it
+            engine_daemon.request("POST", "/images/load", busybox_image.archive("other:1"))
+
+    own("rmi", "-f", "busybox")
+    _crash(engine_daemon, moment, load)
+    listed = json.loads(engine_daemon.request("GET", "/images/json")[1])
+    for image in listed:
+        assert own("run", "--rm", image["Id"], "echo", "x") == "x"
+    load()
+    assert own("run", "--rm", "other:1", "echo", "x") == "x"
+
+
+def test_killed_during_create(engine_daemon: Daemon, own: Docker, moment: float) -> None:
+    body = json.dumps({"Image": "busybox", "Cmd": ["true"], "Volumes": {"/data": {}}}).encode()
+    _crash(engine_daemon, moment, lambda: [post(engine_daemon, f"/containers/create?name=t{n}", body=body) for n in range(5)])
+    names = own("ps", "-a", "--format", "{{.Names}}").split()
+    for name in names:
+        own("start", "-a", name)
+    own("create", "--name", "t9", "busybox")
+
+
+def post(daemon: Daemon, path: str, method: str = "POST", body: bytes = b"") -> int:
+    """The status of a request to a daemon that may die under it; 0 when it did."""
+    try:
+        return daemon.request(method, path, body)[0]
+    except OSError:
+        return 0
