@@ -1,5 +1,6 @@
 """The files daemon and shim share: <bundle>/ as shim/protocol.py tells it."""
 
+import errno
 import json
 import os
 import socket
@@ -21,11 +22,15 @@ def make(bundle: Path, spec: Spec) -> None:
 def remove(bundle: Path) -> None:
     """Gone when it returns, though a shim that is leaving removes its files at the same time. Never goes into a directory in
     it: that is where the container's root is mounted, if not seen from here. Raises OSError when one of those is not empty."""
-    with suppress(FileNotFoundError):
+    while bundle.exists():
         for entry in os.scandir(bundle):
             with suppress(FileNotFoundError):
                 (os.rmdir if entry.is_dir(follow_symlinks=False) else os.unlink)(entry.path)
-        bundle.rmdir()
+        try:
+            bundle.rmdir()
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.ENOENT):
+                raise
 
 
 def spec(bundle: Path) -> Spec | None:

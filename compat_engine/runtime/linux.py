@@ -177,9 +177,10 @@ class LinuxRuntime:
         return Shim(id, self._tree.bundle(id), group, self._exits.put_nowait, self._left)
 
     def _left(self, shim: Shim) -> None:
-        if shim.forgotten and self._shims.get(shim.id) is shim:
-            del self._shims[shim.id]
+        if shim.forgotten:
             bundles.remove(shim.bundle)
+            if self._shims.get(shim.id) is shim:
+                del self._shims[shim.id]
 
     def _running(self, id: str) -> Shim:
         shim = self._shims.get(id)
@@ -217,7 +218,6 @@ class LinuxRuntime:
         shim.running = True
         if await self._started(shim):
             return shim
-        del self._shims[shim.id]
         await shim.abandon()
         return None
 

@@ -1,6 +1,7 @@
 """The daemon's end of one shim: what was asked, what it told, and what to do when it goes without a word."""
 
 import asyncio
+import logging
 import os
 import signal
 import socket
@@ -10,13 +11,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from compat_engine.errors import NotFound
+from compat_engine.errors import Internal, NotFound
 from compat_engine.runtime import bundles
 from compat_engine.runtime.cgroups.group import Group
 from compat_engine.runtime.connection import Connection, Message
 from compat_engine.runtime.protocol import ExecExit, Exit, StartFailed
 from compat_engine.shim import protocol
 
+log = logging.getLogger(__name__)
 KILLED = 128 + signal.SIGKILL
 Report = Callable[[Exit | ExecExit], None]
 LEAVE_SECONDS = 5.0  # from the kill of init to the end of its shim; after that the daemon clears up itself
@@ -34,9 +36,11 @@ class Shim:
         self.started: asyncio.Future[str] = loop.create_future()
         self.state: asyncio.Future[Message] = loop.create_future()
         self.gone = asyncio.Event()
+        self._silent = asyncio.Event()  # its connection has ended
         self.running = False  # started and not exited: the only time its exit is reported and it takes orders
         self.forgotten = False
         self._abandoned = False
+        self._ended = False
         self._report, self._left = report, left
         self._pidfd = -1
         self._execs: dict[str, asyncio.Future[int]] = {}
@@ -76,18 +80,22 @@ class Shim:
             self._execs.pop(exec_id, None)
 
     async def abandon(self) -> None:
-        """Give up a start: init killed, cgroups and bundle gone when it returns. May be called more than once."""
+        """Give up a start: init killed, cgroups and bundle gone when it returns. Whoever waits for a start must come here when
+        it fails. May be called more than once."""
+        if self.forgotten and self.gone.is_set():
+            return
         self._abandoned, self.running = True, False
-        if self._connection is not None and not self.gone.is_set():
-            self._connection.finish()  # before `go` the shim clears up by itself; after it, when init has died
+        if self._connection is not None:
             self._kill()
+            if not self.pid:
+                self._connection.finish()  # a shim that loses its daemon before `go` undoes what it has made so far
             try:
-                await asyncio.wait_for(self.gone.wait(), LEAVE_SECONDS)
+                await asyncio.wait_for(self._silent.wait(), LEAVE_SECONDS)
             except TimeoutError:
                 self.disconnect()
         await self.group.destroy()
+        self.forgotten = True
         self._leave()
-        bundles.remove(self.bundle)
 
     def disconnect(self) -> None:
         """The daemon leaves; the container runs on."""
@@ -139,12 +147,13 @@ class Shim:
         self._report(ExecExit(self.id, message["id"], message["code"]))
 
     def _closed(self) -> None:
-        self._fail_start(StartFailed(0, "shim", "the container's supervisor ended unexpectedly"))
+        self._fail_start(StartFailed(0, "shim", "the container's supervisor ended unexpectedly, see launcher.log in exec-root"))
         _fail(self.state, NotFound(f"No such container: {self.id}"))
         self._fail_execs()
+        self._silent.set()
         if self.running:
             self._burial = asyncio.get_running_loop().create_task(self._bury())
-        else:
+        elif self._ended and not self._abandoned:
             self._leave()
 
     async def _bury(self) -> None:
@@ -154,14 +163,23 @@ class Shim:
         if record is None:
             oom = self.group.oom_kills() > 0
             self._kill()
-            await self.group.destroy()
+            await self._destroyed()
             record = bundles.exit(self.bundle) or Exit(self.id, KILLED, oom, _now())
         self._end(record)
         self._leave()
 
+    async def _destroyed(self) -> None:
+        """An exit is not told before everything is dead, however long a process hangs in the kernel."""
+        while True:
+            try:
+                return await self.group.destroy()
+            except Internal as error:
+                log.warning("container %s has lost its supervisor: %s", self.id, error)
+
     def _end(self, exit: Exit) -> None:
         self._fail_start(StartFailed(0, "shim", "the process ended before it was started"))
         self._fail_execs()
+        self._ended = True
         if self.running:
             self.running = False
             self._report(exit)

@@ -131,9 +131,10 @@ async def house(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
         house.cgroups.close()
         left = list(tree.bundles.iterdir()) if tree.bundles.is_dir() else []
         shutil.rmtree(exec_root, ignore_errors=True)
-        remaining = [path for path in Path("/sys/fs/cgroup").glob(f"**/{parent}/*") if path.is_dir()]
-        for path in Path("/sys/fs/cgroup").glob(f"**/{parent}"):
-            path.rmdir()
+        parents = [Path(item.path).parent for item in house.cgroups.plan("any", parent, Resources(), ())]
+        remaining = [path for above in parents for path in above.iterdir() if path.is_dir()]
+        for above in parents:
+            above.rmdir()
     assert not left and not remaining
 
 
@@ -329,6 +330,29 @@ async def test_a_killed_supervisor_is_noticed_and_its_container_ended(linux: Hou
         exit = await linux.exit()
         assert (exit.id, exit.code) == (spec.id, 137)
         await until(lambda: not Path(f"/proc/{init}").exists())
+
+
+async def test_a_stuck_supervisor_is_in_nobodys_way(linux: House) -> None:
+    stuck = linux.spec("sleep", "60")
+    with await linux.start(stuck):
+        shim, init = (int(word) for word in (linux.tree.bundle(stuck.id) / protocol.PID).read_text().split())
+        os.kill(shim, signal.SIGSTOP)
+        (await linux.start(linux.spec("true"))).close()
+        assert (await linux.exit()).code == 0
+        await successor(linux)
+        assert (await linux.runtime.adopt([stuck.id])).live == {stuck.id: init}
+        await linux.runtime.signal(stuck.id, signal.SIGKILL)
+        os.kill(shim, signal.SIGCONT)
+        assert (await linux.exit()).code == 137
+
+
+async def test_a_supervisor_killed_during_a_start_leaves_nothing(linux: House) -> None:
+    created = await linux.runtime.create(spec := linux.spec("sleep", "60"))
+    os.kill(int((linux.tree.bundle(spec.id) / protocol.PID).read_text().split()[0]), signal.SIGKILL)
+    with pytest.raises(StartFailed, match="supervisor"):
+        await created.go()
+    assert not linux.tree.bundle(spec.id).exists()
+    assert not any(os.path.exists(item.path) for item in spec.cgroups)
 
 
 async def test_a_dead_launcher_is_replaced(linux: House) -> None:

@@ -34,10 +34,15 @@ class V1:
     def __init__(self, hierarchies: Sequence[Hierarchy]) -> None:
         self.hierarchies = tuple(hierarchies)
         self._by_controller = {name: item.path for item in hierarchies for name in item.controllers}
+        self._offered: set[str] = set()  # control files seen
 
     def has(self, file: str, parent: str) -> bool:
-        path = self._by_controller.get(file.partition(".")[0])
-        return path is not None and os.path.exists(f"{path}/{parent}/{file}")
+        if file not in self._offered:
+            path = self._by_controller.get(file.partition(".")[0])
+            if path is None or not os.path.exists(f"{path}/{parent}/{file}"):
+                return False
+            self._offered.add(file)
+        return True
 
     def plan(self, id: str, parent: str, resources: Resources, rules: Sequence[DeviceRule]) -> tuple[CgroupDir, ...]:
         self._make_parent(parent)
