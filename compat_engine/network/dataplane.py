@@ -49,6 +49,8 @@ class Dataplane:
         await self._edge.close()
 
     async def teardown(self) -> None:
+        self._interfaces.clear()
+        await self._sweep_veths()
         await self._edge.nft(firewall.remove_table(self._table))
         for plan in self._bridges.values():
             await self._edge.delete_link(plan.name)
@@ -68,7 +70,7 @@ class Dataplane:
         match plan:
             case VethPlan():
                 self._interfaces.add(plan.host_name)
-                await self._edge.connect(plan, pid)
+                await self._edge.connect(replace(plan, alias=self._table), pid)
             case LoopbackPlan():
                 await self._edge.loopback(pid)
         if endpoint.ports:
@@ -120,8 +122,8 @@ class Dataplane:
         links = await self._edge.links()
         own = {links[plan.name].index for plan in self._bridges.values() if plan.name in links}
         for link in links.values():
-            stray = link.kind == "veth" and link.name.startswith("veth") and link.name not in self._interfaces
-            if stray and link.master in own:
+            ours = link.kind == "veth" and link.alias == self._table and link.master in own
+            if ours and link.name not in self._interfaces:
                 await self._edge.delete_link(link.name)
 
     def _sweep_soon(self) -> None:

@@ -157,8 +157,8 @@ class LinuxEdge:
         if not bridge:
             raise OSError(errno.ENODEV, f"no interface {plan.bridge}")
         with _namespace(pid) as namespace:
-            pair = netlink.new_veth(plan.host_name, bridge.index, plan.mtu, plan.name, plan.mac, namespace, plan.isolated)
-            self._netlink.request(pair)
+            pair = netlink.new_veth(plan.host_name, bridge.index, plan.mtu, plan.name, plan.mac, namespace)
+            self._netlink.request([*pair, netlink.port_up(plan.host_name, plan.alias, plan.isolated)])
             try:
                 with _socket_in(namespace) as inside:
                     _configure(inside, plan)

@@ -50,7 +50,7 @@ class FakeEdge:
         if plan.bridge not in self.host_links:
             raise Internal(f"failed to connect interface {plan.host_name} to bridge {plan.bridge}: no interface {plan.bridge}")
         master = self.host_links[plan.bridge].index
-        self.host_links[plan.host_name] = Link(len(self.host_links) + 2, plan.host_name, master, "veth", up=True)
+        self.host_links[plan.host_name] = Link(len(self.host_links) + 2, plan.host_name, master, "veth", plan.alias, up=True)
         self.namespaces.setdefault(pid, []).append(plan)
 
     async def default_route(self, gateway: str, interface: str, pid: int) -> None:

@@ -83,17 +83,14 @@ def new_bridge(name: str, mac: str, mtu: int, alias: str) -> list[Message]:
     return [new, _set_link(name, text(IFLA_IFALIAS, alias)), *_no_link_local(name)]
 
 
-def new_veth(host_name: str, master: int, mtu: int, peer: str, peer_mac: str, netns: int, isolated: bool) -> list[Message]:
-    """The pair: one end a port of the bridge and up, the other, still down, in the namespace of the fd `netns`.
-
-    An isolated port exchanges no frames with other isolated ports, only with the host.
-    """
+def new_veth(host_name: str, master: int, mtu: int, peer: str, peer_mac: str, netns: int) -> list[Message]:
+    """The pair: one end a port of the bridge, the other in the namespace of the fd `netns`; both still down."""
     inside = _NO_LINK + text(IFLA_IFNAME, peer) + hardware_address(peer_mac)
     inside += number(IFLA_MTU, mtu) + number(IFLA_NET_NS_FD, netns)
     data = nested(IFLA_INFO_DATA, attribute(VETH_INFO_PEER, inside))
     kind = nested(IFLA_LINKINFO, text(IFLA_INFO_KIND, "veth"), data)
     body = _NO_LINK + text(IFLA_IFNAME, host_name) + number(IFLA_MTU, mtu) + number(IFLA_MASTER, master) + kind
-    return [Message(RTM_NEWLINK, body, NLM_F_CREATE | NLM_F_EXCL), *_no_link_local(host_name), _port_up(host_name, isolated)]
+    return [Message(RTM_NEWLINK, body, NLM_F_CREATE | NLM_F_EXCL), *_no_link_local(host_name)]
 
 
 def loopback_up() -> list[Message]:
@@ -109,11 +106,15 @@ def link_up(name: str) -> Message:
     return Message(RTM_NEWLINK, _IFINFO.pack(0, 0, 0, IFF_UP, IFF_UP) + text(IFLA_IFNAME, name))
 
 
-def _port_up(name: str, isolated: bool) -> Message:
-    """Up, in hairpin mode: where br_netfilter translates on the bridge, a container reaches its own published ports this way."""
+def port_up(name: str, alias: str, isolated: bool) -> Message:
+    """A bridge's port up, in hairpin mode: where br_netfilter translates on the bridge, a container reaches its own published
+    ports this way. An isolated one exchanges no frames with other isolated ports, only with the host.
+    """
     modes = attribute(IFLA_BRPORT_MODE, b"\1") + attribute(IFLA_BRPORT_ISOLATED, bytes([isolated]))
     kind = nested(IFLA_LINKINFO, text(IFLA_INFO_SLAVE_KIND, "bridge"), nested(IFLA_INFO_SLAVE_DATA, modes))
-    return Message(RTM_NEWLINK, _IFINFO.pack(0, 0, 0, IFF_UP, IFF_UP) + text(IFLA_IFNAME, name) + kind)
+    return Message(
+        RTM_NEWLINK, _IFINFO.pack(0, 0, 0, IFF_UP, IFF_UP) + text(IFLA_IFNAME, name) + text(IFLA_IFALIAS, alias) + kind
+    )
 
 
 def delete_link(name: str) -> Message:

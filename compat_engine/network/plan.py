@@ -26,6 +26,7 @@ class VethPlan:
     """A container's interface: host_name, a port of `bridge`, and its other end `name` in the container.
 
     gateway "" leaves the container without a default route. isolated: no traffic with other isolated ports of the bridge.
+    alias marks the host's end as this daemon's.
     """
 
     host_name: str
@@ -36,6 +37,7 @@ class VethPlan:
     gateway: str = ""
     mtu: int = DEFAULT_MTU
     isolated: bool = False
+    alias: str = ""
 
 
 @dataclass(frozen=True, slots=True)

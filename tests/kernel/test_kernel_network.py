@@ -286,3 +286,14 @@ async def test_a_udp_client_that_never_pauses_reaches_the_new_container(
                 assert client.recv(100).decode().startswith(f"{name} ")
                 servers[name].end()
                 await networks.release(name)
+
+
+async def test_a_sweep_takes_our_strays_and_leaves_others(host: Namespace, servers: dict[str, Namespace], tmp_path: Path) -> None:
+    async with opened(tmp_path) as networks:
+        await join(networks, servers, "a", "bridge")
+        host.run("ip", "link", "add", "vethforeign", "master", "cetst0", "type", "veth", "peer", "name", "other")
+        await networks.release("a")  # its namespace lives on
+    async with opened(tmp_path):
+        ports = host.run("ip", "-o", "link", "show", "master", "cetst0")
+        assert "vethforeign" in ports
+        assert ports.count("veth") == 1
