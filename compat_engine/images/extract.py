@@ -117,6 +117,7 @@ class Extractor:
         target = clean(entry.link)
         if target != path:
             self._make(path, lambda: os.link(target, path, follow_symlinks=False), source=target)
+            _describe_link(path, entry)
 
     def _symlink(self, path: bytes, entry: Entry, reader: TarReader) -> None:
         self._make(path, lambda: os.symlink(entry.link, path))
@@ -247,6 +248,18 @@ def _device(entry: Entry) -> int:
 
 def _time(entry: Entry) -> int:
     return entry.mtime_ns if -_TIME_LIMIT < entry.mtime_ns < _TIME_LIMIT else 0
+
+
+def _describe_link(path: bytes, entry: Entry) -> None:
+    """A link's entry may describe the file anew. What is the same is left alone: a chown would drop the file's capabilities."""
+    status = os.lstat(path)
+    if (status.st_uid, status.st_gid) != _owner(entry):
+        os.chown(path, *_owner(entry), follow_symlinks=False)
+        status = os.lstat(path)
+    if not stat.S_ISLNK(status.st_mode) and stat.S_IMODE(status.st_mode) != entry.mode:
+        os.chmod(path, entry.mode)
+    if status.st_mtime_ns != _time(entry):
+        _set_time(path, _time(entry))
 
 
 def _set_time(path: bytes, mtime: int) -> None:
