@@ -44,19 +44,15 @@ class Launcher:
                 return
             except TimeoutError:
                 break
-            except OSError:
-                self._up.clear()
+            except (BrokenPipeError, ConnectionResetError):
+                self._up.clear()  # until the next one is there
         raise Internal(f"the launcher of containers does not run, see {self._log}")
 
     async def close(self) -> None:
         """It leaves when its socket ends; its shims stay."""
         if self._timer:
             self._timer.cancel()
-        if self._up.is_set():
-            self._loop.remove_reader(self._pidfd)
-            os.close(self._pidfd)
-        self._up.clear()
-        self._connection.close()
+        self._part()
         await asyncio.to_thread(self._process.wait)
 
     def _start(self) -> None:
@@ -80,11 +76,16 @@ class Launcher:
         self._up.set()
 
     def _died(self) -> None:
-        self._up.clear()
-        self._loop.remove_reader(self._pidfd)
-        os.close(self._pidfd)
-        self._connection.close()
+        self._part()
         self._process.wait()
         healthy = self._loop.time() - self._began >= HEALTHY_SECONDS
         self._pause = 0.0 if healthy else min(max(self._pause * 2, 0.1), LONGEST_PAUSE)
         self._timer = self._loop.call_later(self._pause, self._start)
+
+    def _part(self) -> None:
+        self._up.clear()
+        self._connection.close()
+        if self._pidfd >= 0:
+            self._loop.remove_reader(self._pidfd)
+            os.close(self._pidfd)
+            self._pidfd = -1
