@@ -1,5 +1,6 @@
 """Who has which address, port and interface name. Claimed in memory without waiting, so that no two starts get the same."""
 
+import socket
 from collections.abc import Sequence
 from dataclasses import replace
 from ipaddress import ip_address, ip_network
@@ -8,7 +9,7 @@ from compat_engine.errors import EngineError, Forbidden, Internal, InvalidParame
 from compat_engine.ids import new_id
 from compat_engine.network.drivers.bridge import HOST_BINDING, INTERFACE_PREFIX
 from compat_engine.network.ipam import Leases, Subnet, is_mac, mac_of, parse_address
-from compat_engine.network.model import Endpoint, Network, Pool, PortRequest
+from compat_engine.network.model import Binding, Endpoint, Network, Pool, PortRequest
 from compat_engine.network.ports import Ports
 
 
@@ -64,6 +65,9 @@ class Claims:
                 raise
         self._endpoints[endpoint.key] = endpoint
         return endpoint
+
+    def sockets(self, endpoint: Endpoint) -> list[tuple[Binding, socket.socket]]:
+        return self._ports.sockets(endpoint.ports)
 
     def replace(self, endpoint: Endpoint) -> None:
         """The same endpoint in another role; address and ports as before."""

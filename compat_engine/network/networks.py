@@ -24,6 +24,7 @@ from compat_engine.network.edge import Edge, LinuxEdge
 from compat_engine.network.ipam import DEFAULT_POOLS, Subnet, check_pools, choose_subnet, default_gateway, refuse_overlap
 from compat_engine.network.model import BRIDGE, HOST, NONE, PREDEFINED, Endpoint, Network, Pool, PortRequest
 from compat_engine.network.plan import BridgePlan
+from compat_engine.network.relay import Relays
 from compat_engine.store.records import Delete, Put, Records
 from compat_engine.store.tree import Tree
 
@@ -39,6 +40,7 @@ class Networks:
         self._config, self._records, self._edge = config, records, edge
         self._networks: dict[str, Network] = {}
         self._claims = Claims()
+        self._relays = Relays()
         self._dataplane = Dataplane(edge, config.table)
         self._leaving: set[str] = set()  # ids of endpoints being released
         self._changing = asyncio.Lock()  # create and remove of networks, one at a time
@@ -54,12 +56,15 @@ class Networks:
             await networks._load()
             bridges = {network.id: plan for network in networks._networks.values() if (plan := _bridge(network))}
             await networks._dataplane.restore(bridges, networks._claims.all())
+            for endpoint in networks._claims.all():
+                await networks._relays.open(endpoint, networks._claims.sockets(endpoint))
         except BaseException:
             await networks.close()
             raise
         return networks
 
     async def close(self) -> None:
+        self._relays.close_all()
         self._claims.close()
         await self._dataplane.close()
 
@@ -163,6 +168,7 @@ class Networks:
         """Put the endpoint into the network namespace of `pid`, then open its published ports. Raises Internal."""
         network = self._networks[endpoint.network_id]
         await self._dataplane.connect(endpoint, driver_of(network.driver).endpoint(network, endpoint), pid)
+        await self._relays.open(endpoint, self._claims.sockets(endpoint))
 
     async def loopback(self, pid: int) -> None:
         """lo up, for a container in no network at all."""
@@ -205,6 +211,7 @@ class Networks:
             await self._records.commit(*(Delete(ENDPOINTS, endpoint.key) for endpoint in leaving))
         finally:
             for endpoint in leaving:
+                self._relays.close(endpoint)
                 self._claims.release(endpoint)
                 self._leaving.discard(endpoint.id)
 

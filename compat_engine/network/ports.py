@@ -1,6 +1,6 @@
 """Which ports of the host are published. Each is held by a bound socket, so that no process of the host can take it as well.
 
-The sockets serve nobody: nftables translates the packets before a socket is looked up.
+For IPv4 they serve nobody: nftables translates the packets before a socket is looked up. For IPv6 see relay.py.
 """
 
 import errno
@@ -50,6 +50,11 @@ class Ports:
                 self._claim(binding.proto, binding.host_ip, binding.host_port)
             except EngineError as error:
                 log.warning("published port %s:%d/%s: %s", binding.host_ip, binding.host_port, binding.proto, error)
+
+    def sockets(self, bindings: Iterable[Binding]) -> list[tuple[Binding, socket.socket]]:
+        """What holds them, where a socket does."""
+        found = ((binding, self._held.get((binding.proto, binding.host_ip, binding.host_port))) for binding in bindings)
+        return [(binding, held) for binding, held in found if held]
 
     def release(self, bindings: Iterable[Binding]) -> None:
         for binding in bindings:

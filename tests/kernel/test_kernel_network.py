@@ -145,6 +145,7 @@ try:
         client.sendto(b"x", (address, port))
     else:
         client = socket.create_connection((address, port), 1)
+        client.shutdown(socket.SHUT_WR)
     print(client.recv(100).decode())
 except OSError:
     print("nothing")
@@ -297,3 +298,18 @@ async def test_a_sweep_takes_our_strays_and_leaves_others(host: Namespace, serve
         ports = host.run("ip", "-o", "link", "show", "master", "cetst0")
         assert "vethforeign" in ports
         assert ports.count("veth") == 1
+
+
+async def test_ipv6_localhost(host: Namespace, servers: dict[str, Namespace], tmp_path: Path) -> None:
+    def heard(port: int) -> str:
+        return ask(host, "::1", port)
+
+    loop = asyncio.get_running_loop()
+    async with opened(tmp_path) as networks:
+        await join(networks, servers, "a", "bridge", PortRequest(80, "tcp", "", "8080"), PortRequest(99, "tcp", "::1", "8099"))
+        assert await loop.run_in_executor(None, heard, 8080) == f"a {BRIDGE}"
+        assert await loop.run_in_executor(None, heard, 8099) == ""
+    async with opened(tmp_path) as networks:
+        assert await loop.run_in_executor(None, heard, 8080) == f"a {BRIDGE}"
+        await networks.release("a")
+        assert await loop.run_in_executor(None, heard, 8080) == "nothing"

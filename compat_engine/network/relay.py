@@ -1,0 +1,124 @@
+"""TCP that arrives by IPv6 at a published port, carried to a container that has IPv4 only: nftables cannot translate between the
+two. It serves "localhost" where that means ::1 first. Unlike everything else of a published port it rests while no daemon runs.
+"""
+
+import asyncio
+import logging
+import socket
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import cast
+
+from compat_engine.network.model import Binding, Endpoint
+
+log = logging.getLogger(__name__)
+Held = Iterable[tuple[Binding, socket.socket]]  # the sockets that reserve the ports
+
+
+@dataclass(slots=True)
+class _Relay:
+    """One endpoint's."""
+
+    servers: list[asyncio.Server] = field(default_factory=list)
+    clients: "set[_Client]" = field(default_factory=set)
+
+    def close(self) -> None:
+        for server in self.servers:
+            server.close()
+        # A namespace that died says no goodbye: without this, idle connections would stay for ever.
+        for client in list(self.clients):
+            client.abort()
+
+
+class Relays:
+    def __init__(self) -> None:
+        self._relays: dict[str, _Relay] = {}  # by endpoint key
+
+    async def open(self, endpoint: Endpoint, held: Held) -> None:
+        """Listen on what reserves the endpoint's TCP ports over IPv6."""
+        for binding, reserved in held:
+            if binding.proto == "tcp" and reserved.family == socket.AF_INET6:
+                relay = self._relays.setdefault(endpoint.key, _Relay())
+                accept = partial(_Client, (endpoint.ip, binding.container_port), relay.clients)
+                relay.servers.append(await asyncio.get_running_loop().create_server(accept, sock=reserved.dup()))
+
+    def close(self, endpoint: Endpoint) -> None:
+        if relay := self._relays.pop(endpoint.key, None):
+            relay.close()
+
+    def close_all(self) -> None:
+        for relay in self._relays.values():
+            relay.close()
+        self._relays.clear()
+
+
+class _Half(asyncio.Protocol):
+    """One side: what it hears the other says, at the pace of the slower, each direction ending on its own."""
+
+    transport: asyncio.Transport
+    other: "_Half"
+    ended = False  # it has nothing more to say
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+
+    def data_received(self, data: bytes) -> None:
+        self.other.transport.write(data)
+
+    def eof_received(self) -> bool:
+        self.ended = True
+        if self.other.ended:
+            self.other.transport.close()
+            return False
+        self.other.transport.write_eof()
+        return True  # the other direction goes on
+
+    def pause_writing(self) -> None:
+        self.other.transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        self.other.transport.resume_reading()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        # A side that was cut off cuts off the other; one that ended in peace lets it say the rest.
+        if error or not self.ended:
+            self.other.transport.abort()
+        else:
+            self.other.transport.close()
+
+
+class _Client(_Half):
+    """The side that came in; it is not read before the container has answered the call."""
+
+    def __init__(self, target: tuple[str, int], all: "set[_Client]") -> None:
+        self._target, self._all = target, all
+        self._dialling: asyncio.Task[None] | None = None
+        self.other = _Half()
+        self.other.other = self
+
+    def abort(self) -> None:
+        self.transport.abort()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self._all.add(self)
+        self.transport.pause_reading()
+        self._dialling = asyncio.get_running_loop().create_task(self._dial())
+
+    async def _dial(self) -> None:
+        try:
+            await asyncio.get_running_loop().create_connection(lambda: self.other, *self._target)
+        except OSError as error:
+            log.debug("relay to %s port %d: %s", *self._target, error)
+            self.transport.abort()
+            return
+        if self.transport.is_closing():
+            self.other.transport.abort()
+        else:
+            self.transport.resume_reading()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._all.discard(self)
+        if hasattr(self.other, "transport"):  # else it left while the call was being made: _dial sees it
+            super().connection_lost(error)
