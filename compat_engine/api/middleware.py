@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import platform
+import posixpath
 import time
 from collections.abc import Awaitable
 from typing import Final
@@ -84,8 +85,8 @@ class Dispatcher:
     async def _route(self, request: web.Request) -> web.StreamResponse:
         if request.method == "OPTIONS":
             return web.Response()
-        if "//" in request.path:
-            return web.Response(status=301, headers={"Location": _cleaned(request)})
+        if "//" in request.path or ("/." in request.path and _cleaned(request.path) != request.path):
+            return web.Response(status=301, headers={"Location": _location(request)})
         match = self._router.match(request.method, request.path)
         if match is None:
             return _json_message(404, "page not found")
@@ -146,6 +147,12 @@ def _json_message(status: int, message: str) -> web.Response:
     return web.Response(status=status, body=error_body(message), content_type="application/json")
 
 
-def _cleaned(request: web.Request) -> str:
-    path = "/" + "/".join(part for part in request.rel_url.raw_path.split("/") if part)
-    return f"{path}?{request.rel_url.raw_query_string}" if request.rel_url.raw_query_string else path
+def _location(request: web.Request) -> str:
+    path, query = _cleaned(request.rel_url.raw_path), request.rel_url.raw_query_string
+    return f"{path}?{query}" if query else path
+
+
+def _cleaned(path: str) -> str:
+    """As Go's mux redirects: no empty, . or .. parts; a slash at the end stays."""
+    clean = posixpath.normpath("/" + path.lstrip("/"))
+    return f"{clean}/" if path.endswith("/") and clean != "/" else clean

@@ -1,5 +1,6 @@
 """Bodies that flow: JSON answers, progress and event lines, raw frames, and errors once the headers are out."""
 
+import json
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing
@@ -29,7 +30,7 @@ def rendered(request: web.Request, data: Any) -> bytes:
     """`data` in the request's version."""
     if has_downgrades(request[ROUTE], request[VERSION]):
         data = downgrade(request[ROUTE], request[VERSION], msgspec.json.decode(data) if isinstance(data, bytes) else data)
-    return (data if isinstance(data, bytes) else msgspec.json.encode(data)) + b"\n"
+    return (data if isinstance(data, bytes) else encode(data)) + b"\n"
 
 
 def nothing(status: int = 204) -> web.Response:
@@ -92,7 +93,16 @@ async def progress(request: web.Request, source: AsyncIterator[Mapping[str, Any]
 
 
 def json_line(item: Mapping[str, Any], end: bytes = b"\r\n") -> bytes:
-    return msgspec.json.encode(item) + end
+    return encode(item) + end
+
+
+def encode(data: Any) -> bytes:
+    """JSON. Names from the host's filesystem may hold bytes that are no text: they become U+FFFD, as in Go."""
+    try:
+        return msgspec.json.encode(data)
+    except UnicodeEncodeError:
+        plain = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
+        return plain.encode("utf-16", "surrogatepass").decode("utf-16", "replace").encode()
 
 
 def frame(stream: int, data: bytes) -> bytes:

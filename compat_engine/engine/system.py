@@ -34,7 +34,6 @@ _LIMITS: Final = {  # field of info -> control file on v1, on v2
     "CpuCfsQuota": ("cpu.cfs_quota_us", "cpu.max"),
     "CPUShares": ("cpu.shares", "cpu.weight"),
     "CPUSet": ("cpuset.cpus", "cpuset.cpus"),
-    "PidsLimit": ("pids.max", "pids.max"),
     "OomKillDisable": ("memory.oom_control", ""),
 }
 
@@ -200,7 +199,15 @@ def _runtimes() -> dict[str, Any]:
 
 def _limits(engine: Engine) -> dict[str, bool]:
     column = engine.cgroups.version - 1
-    return {name: bool(files[column]) and engine.cgroups.has(files[column], "") for name, files in _LIMITS.items()}
+    found = {name: bool(files[column]) and engine.cgroups.has(files[column], "") for name, files in _LIMITS.items()}
+    return {**found, "PidsLimit": _limits_pids(engine)}
+
+
+def _limits_pids(engine: Engine) -> bool:
+    """On v1 the root has no pids.max, so the controller's name must do."""
+    if engine.cgroups.version == 2:
+        return engine.cgroups.has("pids.max", "")
+    return any("pids" in line.split(":")[1].split(",") for line in Path("/proc/self/cgroup").read_text().splitlines())
 
 
 def _warnings(limits: dict[str, bool], cgroup_version: int) -> list[str]:

@@ -45,11 +45,29 @@ async def test_unknown_path_or_method(api: Api, method: str, path: str) -> None:
     assert "Api-Version" in answer.headers
 
 
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"GARBAGE\r\n\r\n",
+        b"GET /version HTTP/1.1\r\n\r\n",
+        b"POST /auth HTTP/1.1\r\nHost: x\r\nContent-Length: -5\r\n\r\n",
+        b"POST /auth HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\nZZ\r\n",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    ],
+)
+async def test_what_is_not_http(api: Api, raw: bytes) -> None:
+    reader, _ = await api.send(raw)
+    assert b" 400 " in await reader.readline()
+    assert (await api.call("GET", "/_ping")).status == 200
+
+
 async def test_options_and_unclean_paths(api: Api) -> None:
     for path in ("/v1.51/version", "/", "*"):
         assert (await api.call("OPTIONS", path)).status == 200
     answer = await api.call("GET", "/v1.51//containers//json?all=1")
     assert (answer.status, answer.headers["Location"]) == (301, "/v1.51/containers/json?all=1")
+    answer = await api.call("GET", "/containers/./x/../json")
+    assert (answer.status, answer.headers["Location"]) == (301, "/containers/json")
 
 
 async def test_ping(api: Api) -> None:
