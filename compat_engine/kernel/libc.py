@@ -36,3 +36,18 @@ def syscall(number: int, *arguments: Any) -> int:
     """syscall(2). ints travel as long, bytes as char *, None as NULL; raises OSError."""
     result: int = libc.syscall(c_long(number), *(c_long(item) if isinstance(item, int) else item for item in arguments))
     return check(result)
+
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+
+
+def keep_freed_memory() -> None:
+    """malloc gives nothing back to the kernel by itself from now on, here and in forked children: a page fault for each page of
+    each large buffer costs more than all other work on it. mallopt(3)."""
+    libc.mallopt(_M_MMAP_THRESHOLD, 16 << 20)
+    libc.mallopt(_M_TRIM_THRESHOLD, 64 << 20)
+
+
+def trim_memory() -> None:
+    """Give all free memory back now. malloc_trim(3)."""
+    libc.malloc_trim(0)

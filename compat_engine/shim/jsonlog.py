@@ -14,7 +14,7 @@ from compat_engine.shim.clock import rfc3339
 from compat_engine.shim.spec import Log
 
 PIECE = 16384  # bytes of a line in one record
-BURST = 65536  # bytes; from here on one stamp serves a whole read
+BURST = 8192  # bytes; from here on one stamp serves a whole read
 _STREAMS = {1: "stdout", 2: "stderr"}
 
 _SPECIAL = b'"\\<>&'

@@ -12,6 +12,7 @@ import sys
 from contextlib import suppress
 from typing import NoReturn
 
+from compat_engine.kernel.libc import keep_freed_memory
 from compat_engine.kernel.process import find_title
 from compat_engine.shim import channel, protocol
 from compat_engine.shim.monitor import main as shim_main
@@ -35,6 +36,7 @@ def main(fd: int) -> NoReturn:
     global _launcher
     _launcher = os.getpid()
     find_title()
+    keep_freed_memory()
     _warm_up()
     gc.collect()
     gc.freeze()

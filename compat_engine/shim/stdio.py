@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
-from compat_engine.kernel.libc import libc
+from compat_engine.kernel.libc import trim_memory
 from compat_engine.shim.attachment import Attachment
 from compat_engine.shim.loop import GONE, IN, OUT, Loop
 
@@ -13,6 +13,8 @@ STDOUT, STDERR = 1, 2
 DRAIN_SECONDS = 0.5  # how long an ended process's pipes are read on while something else holds them open
 _SMALL, _LARGE = 1 << 16, 1 << 18  # bytes a read; the large one once a small one came back full
 _TRIM_SECONDS = 1.0
+_CLOSE_SECONDS = 0.001  # between reads of a busy stream
+_HELD_SECONDS = 0.05
 
 
 class Log(Protocol):
@@ -112,7 +114,7 @@ class Stdio:
         """Takes the descriptor over."""
         os.set_blocking(fd, False)
         self._outputs[fd] = stream
-        self._loop.add(fd, 0 if self._held else IN, lambda events: self._read(fd))
+        self._listen(fd)
 
     def set_stdin(self, fd: int) -> None:
         """Takes the descriptor over."""
@@ -188,7 +190,7 @@ class Stdio:
 
     def _read(self, fd: int) -> None:
         if self._held:
-            self._read_held(fd)
+            self._pause(fd, _HELD_SECONDS)  # a hang-up is reported although we do not ask to read
             return
         try:
             chunk = os.read(fd, self._size)
@@ -197,34 +199,38 @@ class Stdio:
         except OSError:  # EIO: no one has the terminal open any more
             chunk = b""
         if chunk:
-            self._adapt(len(chunk))
+            self._adapt(fd, len(chunk))
             self._publish(self._outputs[fd], chunk)
         else:
             self._close(fd)
 
-    def _read_held(self, fd: int) -> None:
-        """A hang-up is reported although we do not ask to read: stop listening until reading goes on."""
-        self._loop.remove(fd)
-        self._loop.after(0.05, lambda: self._listen_again(fd))
+    def _adapt(self, fd: int, count: int) -> None:
+        """Large reads cost a fraction of many small ones: enlarge them, and let a busy writer fill the pipe meanwhile."""
+        now = time.monotonic()
+        close, self._last_read = now - self._last_read < _CLOSE_SECONDS, now
+        if count >= self._size:
+            self._size = _LARGE
+            self._trim = self._trim or self._loop.after(_TRIM_SECONDS, self._trim_memory)
+        elif close and count < _SMALL and self._finished is None:
+            self._pause(fd, _CLOSE_SECONDS)
 
-    def _listen_again(self, fd: int) -> None:
+    def _pause(self, fd: int, seconds: float) -> None:
+        self._loop.remove(fd)
+        self._loop.after(seconds, lambda: self._listen(fd))
+
+    def _listen(self, fd: int) -> None:
         if fd in self._outputs:
             self._loop.add(fd, 0 if self._held else IN, lambda events: self._read(fd))
 
-    def _adapt(self, count: int) -> None:
-        if count < self._size:
-            return
-        self._size = _LARGE
-        if not self._trim:
-            self._trim = self._loop.after(_TRIM_SECONDS, self._trim_memory)
-
     def _trim_memory(self) -> None:
         """After a burst give the buffers back: a thousand idle shims must stay small."""
-        self._trim, self._size = 0, _SMALL
-        libc.malloc_trim(0)
+        if time.monotonic() - self._last_read < _TRIM_SECONDS / 2:
+            self._trim = self._loop.after(_TRIM_SECONDS, self._trim_memory)
+        else:
+            self._trim, self._size = 0, _SMALL
+            trim_memory()
 
     def _publish(self, stream: int, chunk: bytes) -> None:
-        self._last_read = time.monotonic()
         if self._log.write(stream, chunk):
             self._grew()
         if self._attachments:
