@@ -270,6 +270,12 @@ each(
                 400, "maximum retry count cannot be negative", {"RestartPolicy": {"Name": "on-failure", "MaximumRetryCount": -1}}
             ),
         ),
+    ],
+)
+each(
+    CREATE,
+    "restart",
+    [
         (
             "with auto remove",
             rejects(
@@ -279,6 +285,7 @@ each(
             ),
         ),
     ],
+    since="1.25",
 )
 each(
     CREATE,

@@ -109,7 +109,7 @@ def run_to_the_end(engine: Engine) -> None:
     has_fields(die["Actor"]["Attributes"], {"exitCode": "3", "image": engine.image}, "Attributes")
 
 
-@check(EVENTS)
+@check(EVENTS, since="1.25")
 def auto_remove(engine: Engine) -> None:
     since = engine.now()
     container = engine.run("true", host={"AutoRemove": True, **NONE})

@@ -42,9 +42,8 @@ def list_row(engine: Engine) -> None:
     name, identity = two_layers(engine, Labels={"color": "red"})
     found = [row for row in rows(engine) if row["Id"] == identity]
     equal(len(found), 1, "rows")
-    has_fields(
-        found[0], {"RepoTags": [name], "RepoDigests": [], "ParentId": "", "Labels": {"color": "red"}, "SharedSize": -1}, "row"
-    )
+    has_fields(found[0], {"RepoTags": [name], "ParentId": "", "Labels": {"color": "red"}, "SharedSize": -1}, "row")
+    one_of(found[0]["RepoDigests"], ([],) if engine.version >= (1, 43) else ([], None), "RepoDigests")
     equal(found[0]["Created"], 1704164645, "Created")
     expect(found[0]["Size"] > 0, "Size")
 

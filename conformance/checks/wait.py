@@ -101,7 +101,7 @@ def unknown_condition(engine: Engine) -> None:
     refused(engine.client.post(f"/containers/{engine.create()}/wait", {"condition": "bogus"}), 400, 'invalid condition: "bogus"')
 
 
-@check(WAIT)
+@check(WAIT, since="1.30")
 def many_wait_for_one(engine: Engine) -> None:
     container = engine.run_light()
     streams = [waiting(engine, container) for _ in range(5)]
@@ -119,7 +119,7 @@ def state_is_final_when_it_answers(engine: Engine) -> None:
     expect(not state["Running"] and state["ExitCode"] == 3, f"State: {state}")
 
 
-@check(WAIT)
+@check(WAIT, since="1.30")
 def client_that_goes_away(engine: Engine) -> None:
     container = engine.shared
     waiting(engine, container).close()
