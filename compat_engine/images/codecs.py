@@ -26,10 +26,10 @@ class BadArchive(Exception):
 
 
 class Input(io.RawIOBase):
-    """A raw stream that can be looked into and knows how much was read. Takes over `fd`."""
+    """A raw stream that can be looked into and knows how much was read. Takes over a descriptor."""
 
-    def __init__(self, fd: int) -> None:
-        self._file = io.FileIO(fd)
+    def __init__(self, source: int | io.RawIOBase) -> None:
+        self._file: io.RawIOBase = io.FileIO(source) if isinstance(source, int) else source
         self._ahead = b""
         self.consumed = 0
 

@@ -1,13 +1,14 @@
 """Images as the engine sees them: one object with a method a use case; the work is in the modules beside it."""
 
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from typing import Any
 
 from compat_engine.images import gc
 from compat_engine.images.archive_load import Platform, load
 from compat_engine.images.archive_save import save
 from compat_engine.images.import_ import import_
-from compat_engine.images.library import Library
+from compat_engine.images.library import Library, now_text
 from compat_engine.images.records import Image, Layer
 from compat_engine.images.reference import Reference
 from compat_engine.images.remove import InUse, Removal, User, prune, remove
@@ -61,7 +62,7 @@ class Images:
     async def tag(self, image: Image, reference: Reference) -> None:
         """Points `reference` to the image; what it named before keeps its other names. Raises NotFound when the image is gone."""
         async with self.library.lock:
-            await self.library.commit(self.library.find(image.id), [], [reference])
+            await self.library.commit(replace(self.library.find(image.id), tagged_at=now_text()), [], [reference])
 
     async def remove(self, word: str, force: bool, noprune: bool, in_use: InUse) -> Removal:
         """Raises NotFound, Conflict."""

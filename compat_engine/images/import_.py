@@ -17,6 +17,7 @@ from compat_engine.images.library import Library, host_platform, now_text
 from compat_engine.images.records import LAYER, Descriptor, Image
 from compat_engine.images.reference import Reference
 
+_SYSTEMS = frozenset(("linux", "windows", "darwin", "freebsd", "netbsd", "openbsd", "dragonfly", "solaris", "plan9", "aix"))
 _TIMEOUT = 60  # seconds without a byte from a server
 _SUFFIX = {"gzip": "+gzip", "zstd": "+zstd"}
 
@@ -44,7 +45,8 @@ async def import_(
             raise Internal(f"failed to register layer: {error.strerror}") from error
         config = _config(system, runtime, unpacked.diff_id, message)
         names = (name,) if name else ()
-        return await add(library, Incoming(config, (IncomingLayer(blob, work / "body", unpacked),), names), work, say)
+        layer = IncomingLayer(blob, work / "body", unpacked)
+        return await add(library, Incoming(config, (layer,), names, tagged_at=now_text() if names else ""), work, say)
 
 
 async def download(url: str) -> AsyncIterator[bytes]:
@@ -108,7 +110,7 @@ def _platform(text: str) -> tuple[str, str, str]:
     if not text:
         return host
     system, architecture, variant = (*text.lower().split("/"), "", "")[:3]
-    if system != "linux" and not architecture:
+    if not architecture and system not in _SYSTEMS:
         return host[0], system, ""
     if system != "linux":
         raise InvalidParameter("operating system is not supported")

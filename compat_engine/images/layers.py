@@ -55,6 +55,7 @@ class Incoming:
     manifest: bytes = b""
     manifest_type: str = ""
     parent: str = ""
+    tagged_at: str = ""  # set where the names are this engine's doing, as of an import
 
     @property
     def id(self) -> str:
@@ -200,6 +201,7 @@ async def _publish(
             config_size=len(incoming.config),
             manifest=Descriptor(incoming.manifest_type, digest_of(manifest), len(manifest)) if manifest else None,
             parent=incoming.parent,
+            tagged_at=incoming.tagged_at,
             added_at=now_text(),
         )
         return await library.commit(image, [layer for _, layer in new], list(incoming.names))

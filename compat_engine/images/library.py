@@ -99,8 +99,6 @@ class Library:
 
     async def commit(self, image: Image, layers: list[Layer], names: list[Reference]) -> Image:
         """Records an image, its new layers and its names in one transaction. Everything they name is in place. Under `lock`."""
-        now = now_text()
-        image = replace(image, tagged_at=now if names else image.tagged_at)
         await self.records.commit(
             *(Put(LAYERS, layer.chain_id, layer.dump()) for layer in layers),
             Put(IMAGES, image.id, image.dump()),

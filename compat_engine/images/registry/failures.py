@@ -1,0 +1,174 @@
+"""What a registry or the network answers instead of what was asked, in the words Docker's clients know."""
+
+import asyncio
+import json
+import socket
+import ssl
+from http import HTTPStatus
+
+import aiohttp
+
+from compat_engine.errors import EngineError, Internal, NotFound, Unauthorized
+from compat_engine.images.reference import Reference
+
+_BODY = 64 << 10  # bytes of an error's body that are looked at
+_KNOWN = {
+    "BLOB_UNKNOWN": "blob unknown",
+    "BLOB_UPLOAD_INVALID": "blob upload invalid",
+    "BLOB_UPLOAD_UNKNOWN": "blob upload unknown",
+    "DENIED": "denied",
+    "DIGEST_INVALID": "digest invalid",
+    "MANIFEST_BLOB_UNKNOWN": "manifest blob unknown",
+    "MANIFEST_INVALID": "manifest invalid",
+    "MANIFEST_UNKNOWN": "manifest unknown",
+    "NAME_INVALID": "name invalid",
+    "NAME_UNKNOWN": "name unknown",
+    "SIZE_INVALID": "size invalid",
+    "TAG_INVALID": "tag invalid",
+    "TOOMANYREQUESTS": "toomanyrequests",
+    "UNAUTHORIZED": "unauthorized",
+    "UNAVAILABLE": "unavailable",
+    "UNSUPPORTED": "unsupported",
+}
+_RETRIED = (408, 425, 429, 500, 502, 503, 504)
+
+
+class Unreachable(Exception):
+    """The network, or the TLS on it, failed: no answer came, or it broke off."""
+
+    retry_after = 0.0
+
+
+class Refused(Exception):
+    """The registry answered with an error. code: of the distribution spec, "" when it gave none."""
+
+    def __init__(self, status: int, code: str, text: str, retry_after: float = 0.0) -> None:
+        super().__init__(text)
+        self.status = status
+        self.code = code
+        self.retry_after = retry_after
+
+    @property
+    def passing(self) -> bool:
+        """Whether trying again later makes sense."""
+        return self.status in _RETRIED
+
+
+class NoCredentials(Exception):
+    """The registry asks for a name and a password, and the client sent none."""
+
+
+Failure = Unreachable | Refused | NoCredentials
+FAILURES = (Unreachable, Refused, NoCredentials)
+
+
+async def refusal(response: aiohttp.ClientResponse) -> Refused:
+    """The error an answer of 400 or more stands for. Raises nothing: a body that cannot be read is none."""
+    try:
+        body = await response.content.read(_BODY)
+    except (aiohttp.ClientError, TimeoutError):
+        body = b""
+    return refused(response.status, body, _seconds(response.headers.get("Retry-After", "")))
+
+
+def refused(status: int, body: bytes, retry_after: float = 0.0) -> Refused:
+    """Status and body as Docker's distribution client reads them."""
+    code, message = _first_error(body)
+    if not code and not message and status >= 500:
+        return Refused(status, "", f"received unexpected HTTP status: {status} {_phrase(status)}", retry_after)
+    text = body.decode(errors="replace")
+    if not code:
+        code = {401: "UNAUTHORIZED", 403: "DENIED", 429: "TOOMANYREQUESTS"}.get(status, "")
+        message = message or text or ("authentication required" if status == 401 else "")
+    known = _KNOWN.get(code, "unknown")
+    return Refused(status, code, f"{known}: {message}" if message else known, retry_after)
+
+
+def network_failure(error: Exception, method: str, url: str) -> Unreachable:
+    """An exception of the HTTP client as Go's would put it: `Get "https://host/v2/": dial tcp ...`."""
+    failure = Unreachable(f'{method.capitalize()} "{url}": {_reason(error)}')
+    failure.__cause__ = error
+    return failure
+
+
+def as_engine_error(failure: Exception, reference: Reference | None = None) -> EngineError:
+    """What the client of the daemon gets to see of a failure while pulling `reference` (None: of any other request)."""
+    if isinstance(failure, EngineError):
+        return failure
+    text = str(failure)
+    if isinstance(failure, Refused) and reference is not None:
+        if failure.code == "DENIED":
+            name = reference.familiar_name
+            hint = "repository does not exist or may require 'docker login'"
+            return NotFound(f"pull access denied for {name}, {hint}: {text}")
+        if failure.code == "MANIFEST_UNKNOWN":
+            return NotFound(f"manifest for {reference.familiar} not found: {text}")
+        if failure.code == "NAME_UNKNOWN":
+            return NotFound(f"repository {reference.familiar_name} not found: {text}")
+        if failure.code == "BLOB_UNKNOWN":
+            return Internal("unknown blob")
+        return Internal(text)
+    if isinstance(failure, Refused):
+        kind = {401: Unauthorized, 403: Unauthorized, 404: NotFound}.get(failure.status, Internal)
+        return kind(text)
+    return Internal(text)
+
+
+def _first_error(body: bytes) -> tuple[str, str]:
+    """(code, message) of the first error in a body of the distribution spec, or a token server's `details`."""
+    try:
+        raw = json.loads(body)
+        errors = raw.get("errors") or [{"code": "", "message": raw.get("details") or ""}]
+        first = errors[0]
+        code, message = str(first.get("code") or "").upper(), str(first.get("message") or "")
+    except (ValueError, AttributeError, LookupError, TypeError, RecursionError):
+        return "", ""
+    return code, message or _KNOWN.get(code, "")
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, aiohttp.ClientConnectorCertificateError | ssl.SSLCertVerificationError):
+        return f"tls: failed to verify certificate: x509: {_certificate(error)}"
+    if isinstance(error, aiohttp.ClientConnectorDNSError):
+        return f"dial tcp: lookup {error.host}: {_lookup(error.os_error)}"
+    if isinstance(error, aiohttp.ClientConnectorSSLError):
+        plain = "http: server gave HTTP response to HTTPS client"
+        return plain if "WRONG_VERSION_NUMBER" in str(error) else f"remote error: tls: {error.os_error}"
+    if isinstance(error, aiohttp.ClientConnectorError):
+        text = (error.os_error.strerror or str(error.os_error)).lower()
+        return f"dial tcp {_address(error)}: connect: {text.partition('[')[0]}"
+    if isinstance(error, TimeoutError | asyncio.TimeoutError):
+        return "context deadline exceeded"
+    if isinstance(error, aiohttp.ClientPayloadError | aiohttp.ServerDisconnectedError | ConnectionResetError):
+        return "unexpected EOF"
+    return str(error) or type(error).__name__
+
+
+def _address(error: aiohttp.ClientConnectorError) -> str:
+    host = f"[{error.host}]" if ":" in str(error.host) else error.host
+    return f"{host}:{error.port}"
+
+
+def _lookup(error: OSError) -> str:
+    missing = (socket.EAI_NONAME, getattr(socket, "EAI_NODATA", -5))
+    return "no such host" if error.errno in missing else (error.strerror or str(error)).lower()
+
+
+def _certificate(error: BaseException) -> str:
+    cause = getattr(error, "certificate_error", error)
+    code = getattr(cause, "verify_code", 0)
+    if code in (18, 19, 20, 21):  # self-signed, or an issuer that is not known (openssl verify(1))
+        return "certificate signed by unknown authority"
+    return str(getattr(cause, "verify_message", "") or cause)
+
+
+def _phrase(status: int) -> str:
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:
+        return ""
+
+
+def _seconds(text: str) -> float:
+    """Retry-After in seconds; its other form, a date, is rare and taken for none."""
+    return float(text) if text.isdigit() else 0.0

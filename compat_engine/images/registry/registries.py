@@ -1,0 +1,61 @@
+"""The registries as the engine sees them: one object with what all requests share; the work is in the modules beside it."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+from urllib.parse import urlsplit
+
+from compat_engine.config import Config
+from compat_engine.images.library import Library
+from compat_engine.images.registry.auth import ANONYMOUS, Credentials
+from compat_engine.images.registry.client import Client
+from compat_engine.images.registry.downloads import Downloads
+from compat_engine.images.registry.failures import FAILURES, Unreachable
+from compat_engine.images.registry.hosts import Endpoint, Hosts
+from compat_engine.images.registry.http import Http
+from compat_engine.images.registry.retry import PAUSE
+
+T = TypeVar("T")
+Work = Callable[[Client], Awaitable[T]]
+
+
+class Registries:
+    """Make it on the event loop, after `Images.open`; end with `close`. pause: seconds after a transfer's first failure."""
+
+    def __init__(self, config: Config, library: Library, pause: float = PAUSE) -> None:
+        self.library = library
+        self.hosts = Hosts(config)
+        self.http = Http()
+        self.downloads = Downloads(library, config.max_concurrent_downloads, config.max_download_attempts, pause)
+        self.upload_slots = asyncio.Semaphore(config.max_concurrent_uploads)
+        self.upload_attempts = config.max_download_attempts
+        self.pause = pause
+        self.registering = asyncio.Lock()  # one pull at a time adds its image: the next finds the layers they share
+
+    async def close(self) -> None:
+        await self.http.close()
+
+    async def through(self, domain: str, credentials: Credentials, work: Work[T], push: bool = False) -> T:
+        """The result of `work` on the first place for `domain` that does it: a mirror that fails is passed over, http is only
+        tried where nothing answers https. Raises what the last one did."""
+        endpoints = await self.hosts.endpoints(domain, push)
+        reached: set[str] = set()
+        for endpoint in endpoints:
+            if endpoint.host in reached:
+                continue
+            client = Client(self.http, endpoint, ANONYMOUS if endpoint.mirror else credentials)
+            try:
+                await client.ping()
+                reached.add(endpoint.host)
+                return await work(client)
+            except FAILURES as failure:
+                if endpoint is endpoints[-1] or (endpoint.host in reached and not endpoint.mirror):
+                    raise
+                if not _may_go_on(endpoint, failure):
+                    raise
+        raise Unreachable(f"no endpoint left for {domain}")
+
+
+def _may_go_on(endpoint: Endpoint, failure: Exception) -> bool:
+    """To the next endpoint: always from a mirror, else from https to http when nothing (or nothing sensible) answered."""
+    return endpoint.mirror or (isinstance(failure, Unreachable) and urlsplit(endpoint.base).scheme == "https")
