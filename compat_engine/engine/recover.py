@@ -27,7 +27,8 @@ async def recover(engine: Engine, monitor: Monitor) -> None:
         if id in adopted.live:
             await _adopt(engine, container, adopted.live[id])
         elif id in ended:
-            await monitor.record(container, ended[id])
+            if ended[id].time != container.state.finished_at:  # else: recorded already, and the runtime not yet told
+                await monitor.record(container, ended[id])
         elif container.state.pid or container.state.running:
             await monitor.record(container, Exit(id, LOST, False, rfc3339nano()))
     await engine.networks.keep(adopted.live)  # a start that was under way has reserved addresses
