@@ -70,8 +70,10 @@ class Connection:
                 length = self._sock.recv_into(_buffer)
             except BlockingIOError:
                 return
+            except ConnectionResetError:
+                continue  # the peer left with messages of ours unread; what it sent before comes after this error
             except OSError:
-                length = 0  # a reset: the peer died with messages of ours unread
+                length = 0
             if not length:
                 self.close()
                 self._closed()

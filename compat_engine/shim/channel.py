@@ -29,11 +29,18 @@ def send(sock: Socket, message: Message, fds: Sequence[int] = ()) -> None:
 
 def receive(sock: Socket) -> tuple[Message, list[int]] | None:
     """The next message and its descriptors (close-on-exec), None at the end. ValueError: the datagram is no JSON object."""
-    data, ancillary, _, _ = sock.recvmsg(protocol.MAX_MESSAGE, _socket.CMSG_SPACE(_MAX_FDS * _INT), _socket.MSG_CMSG_CLOEXEC)
+    try:
+        data, ancillary = _receive(sock)
+    except ConnectionResetError:  # the peer left with words of ours unread; what it said before comes after this error
+        data, ancillary = _receive(sock)
     fds = [fd for item in ancillary for fd in _descriptors(*item)]
     if not data:
         return None
     return decode(data.decode()), fds
+
+
+def _receive(sock: Socket) -> tuple[bytes, list[tuple[int, int, bytes]]]:
+    return sock.recvmsg(protocol.MAX_MESSAGE, _socket.CMSG_SPACE(_MAX_FDS * _INT), _socket.MSG_CMSG_CLOEXEC)[:2]
 
 
 def encode(value: object) -> str:

@@ -151,8 +151,6 @@ class Child:
             received = channel.receive(self._sync)
         except BlockingIOError:
             return False
-        except ConnectionResetError:
-            received = None
         if received is None:
             self._loop.remove(self._sync.fileno())
             self._sync.close()

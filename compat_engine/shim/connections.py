@@ -49,8 +49,6 @@ class Connections:
             received = channel.receive(sock)
         except BlockingIOError:
             return
-        except ConnectionResetError:
-            received = None
         except ValueError as error:
             self._report(f"a message that is none: {error}")
             received = None

@@ -3,12 +3,14 @@
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 import time
 import uuid
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -51,6 +53,7 @@ class Container:
     def __init__(self, id: str, bundle: Path, log: Path, control: socket.socket) -> None:
         self.id, self.bundle, self.log_path, self.control = id, bundle, log, control
         self.pid = 0
+        self._clients: list[socket.socket] = []
 
     def expect(self, *ops: str, timeout: float = 10) -> channel.Message:
         """The next message, which must be one of `ops`."""
@@ -84,24 +87,34 @@ class Container:
 
     def ended(self) -> None:
         self.control.settimeout(10)
-        try:
-            assert channel.receive(self.control) is None
-        except ConnectionResetError:
-            return  # it left with a message of ours unread
+        assert channel.receive(self.control) is None
 
     def attach(self, exec: str = "", **streams: bool) -> socket.socket:
         ours, theirs = socket.socketpair()
         self.tell(protocol.ATTACH, [theirs.fileno()], exec=exec, **streams)
-        theirs.close()
-        ours.settimeout(10)
-        return ours
+        return self._client(ours, theirs)
 
     def exec(self, id: str, process: Process, **streams: bool) -> socket.socket:
         ours, theirs = socket.socketpair()
         self.tell(protocol.EXEC, [theirs.fileno()], id=id, process=dump_process(process), attach=streams)
+        return self._client(ours, theirs)
+
+    def _client(self, ours: socket.socket, theirs: socket.socket) -> socket.socket:
         theirs.close()
         ours.settimeout(10)
+        self._clients.append(ours)
         return ours
+
+    def close(self) -> None:
+        """Kill what runs still, wait for the shim to leave."""
+        if self.pid:
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGKILL)
+        self.control.settimeout(10)
+        while channel.receive(self.control):
+            pass
+        for sock in (self.control, *self._clients):
+            sock.close()
 
     def logs(self) -> list[dict[str, str]]:
         return [json.loads(line) for line in self.log_path.read_text(encoding="utf-8").splitlines()]
@@ -164,7 +177,7 @@ class Daemon:
         bundle = self.base / "bundles" / spec.id
         bundle.mkdir(parents=True, exist_ok=True)
         (bundle / protocol.SPEC).write_text(spec.dump())
-        ours, theirs = channel.pair()
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         message = {"op": protocol.RUN, "bundle": str(bundle), "attach": [wanted for _, wanted in attached]}
         channel.send(self.socket, message, [theirs.fileno(), *(sock.fileno() for sock, _ in attached)])
         theirs.close()
@@ -181,21 +194,19 @@ class Daemon:
         container.started()
         return container
 
-    def leftovers(self) -> list[str]:
-        """Cgroups and files that a container left."""
-        found = [path for container in self.containers for path in self.cgroup_paths(container.id) if os.path.exists(path)]
+    def release(self) -> list[str]:
+        """End all containers; the cgroups and files they left."""
         for container in self.containers:
-            found += [str(path) for path in container.bundle.glob("*") if path.name not in (protocol.SPEC, protocol.EXIT)]
-        return found
+            container.close()
+        paths = [path for container in self.containers for path in self.cgroup_paths(container.id)]
+        files = [path for container in self.containers for path in container.bundle.glob("*")]
+        self.containers.clear()
+        return [path for path in paths if os.path.exists(path)] + [
+            str(path) for path in files if path.name not in (protocol.SPEC, protocol.EXIT)
+        ]
 
     def close(self) -> None:
-        for container in self.containers:
-            if container.pid:
-                try:
-                    os.kill(container.pid, 9)
-                except ProcessLookupError:
-                    pass
-            container.control.close()
+        self.release()
         self.socket.close()
         self.launcher.wait(10)
         limit = time.monotonic() + 5
