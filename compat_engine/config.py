@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from compat_engine import __version__
 from compat_engine.errors import InvalidParameter
@@ -37,6 +38,12 @@ class Config:
     dns_search: tuple[str, ...] = ()
     dns_options: tuple[str, ...] = ()
     cgroup_parent: str = "compat"  # parent of container cgroups, below the hierarchy's root
+    registry_mirrors: tuple[str, ...] = ()  # URLs for docker.io, or HOST=URL for another registry
+    insecure_registries: tuple[str, ...] = ()  # host[:port] or CIDR, besides loopback
+    certs_dirs: tuple[Path, ...] = (CONFIG_FILE.parent / "certs.d", Path("/etc/docker/certs.d"))  # the first with a host's wins
+    max_concurrent_downloads: int = 3
+    max_concurrent_uploads: int = 5
+    max_download_attempts: int = 5
     api_version: str = "1.51"  # advertised; 1.24 to 1.56 are accepted in the path
 
     @property
@@ -67,6 +74,21 @@ def _path(value: Any) -> Path:
 
 def _number(value: Any) -> int:
     return int(value)
+
+
+def _positive(value: Any) -> int:
+    if int(value) < 1:
+        raise ValueError(f"invalid max concurrent value: {value}")
+    return int(value)
+
+
+def _mirror(value: Any) -> str:
+    """A mirror's URL, "HOST=" before it for another registry than docker.io."""
+    url = _word(value).rpartition("=")[2]
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.netloc or parts.query or parts.fragment or parts.username:
+        raise ValueError(f"invalid mirror: {url!r} is not a valid URI")
+    return str(value)
 
 
 def _flag(value: Any) -> bool:
@@ -109,9 +131,22 @@ OPTIONS = (
     _Option("dns-opts", "dns_options", _word, many=True),
     _Option("cgroup-parent", "cgroup_parent", _word),
     _Option("api-version", "api_version", _word),
+    _Option("registry-mirrors", "registry_mirrors", _mirror, many=True),
+    _Option("insecure-registries", "insecure_registries", _word, many=True),
+    _Option("certs-dirs", "certs_dirs", _path, many=True),
+    _Option("max-concurrent-downloads", "max_concurrent_downloads", _positive),
+    _Option("max-concurrent-uploads", "max_concurrent_uploads", _positive),
+    _Option("max-download-attempts", "max_download_attempts", _positive),
 )
 _FILE_ONLY = (_Option("log-opts", "log_opts", _mapping),)
-_FLAG_NAMES = {"hosts": "host", "labels": "label", "dns-opts": "dns-opt"}
+_FLAG_NAMES = {
+    "hosts": "host",
+    "labels": "label",
+    "dns-opts": "dns-opt",
+    "registry-mirrors": "registry-mirror",
+    "insecure-registries": "insecure-registry",
+    "certs-dirs": "certs-dir",
+}
 
 
 def from_arguments(arguments: Sequence[str]) -> Config:

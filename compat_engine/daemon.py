@@ -5,6 +5,7 @@ import fcntl
 import gc
 import logging
 import os
+import resource
 import signal
 import socket
 from contextlib import AsyncExitStack
@@ -23,6 +24,7 @@ from compat_engine.engine.recover import recover, resume
 from compat_engine.engine.registry import Registry
 from compat_engine.errors import Conflict
 from compat_engine.images.images import Images
+from compat_engine.images.registry.registries import Registries
 from compat_engine.listeners import listen
 from compat_engine.network.networks import Networks
 from compat_engine.runtime.cgroups.manager import Cgroups
@@ -78,10 +80,14 @@ async def _build(config: Config, tree: Tree, stack: AsyncExitStack) -> Engine:
     stack.callback(records.close)
     cgroups = Cgroups.detect(tree.cache)
     stack.callback(cgroups.close)
+    cgroups.make_parent(config.cgroup_parent)
     runtime = await LinuxRuntime.open(tree, cgroups)
     stack.push_async_callback(runtime.close)
+    _raise_file_limit()
     images = await Images.open(tree, records)
     stack.push_async_callback(images.close)
+    registries = Registries(config, images.library)
+    stack.push_async_callback(registries.close)
     networks = await Networks.open(config, records, tree)
     stack.push_async_callback(networks.close)
     volumes = await Volumes.open(tree, records)
@@ -96,12 +102,19 @@ async def _build(config: Config, tree: Tree, stack: AsyncExitStack) -> Engine:
         cgroups=cgroups,
         seccomp=SeccompCache(tree.cache),
         images=images,
+        registries=registries,
         networks=networks,
         volumes=volumes,
         events=events,
         containers=containers,
         execs=Execs(events),
     )
+
+
+def _raise_file_limit() -> None:
+    """A published port holds up to three sockets. After the launcher has started, so that containers keep the host's default."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _directories(config: Config) -> Tree:

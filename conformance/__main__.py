@@ -18,6 +18,8 @@ from .engine import FOREVER, Setup
 from .registry import CHECKS, Check
 from .runner import Outcome, Verdict, Versions, run_all
 
+PATIENCE = 60.0  # seconds for the removal at the end, whatever --timeout says
+
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="conformance", description="Check a server of the Docker Engine API.")
@@ -31,6 +33,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--busybox", default="/bin/busybox", help="a static busybox to make the image of")
     parser.add_argument("--jobs", type=int, default=4, help="checks at a time (default: 4)")
     parser.add_argument("--timeout", type=float, default=30.0, help="seconds to wait for any answer (default: 30)")
+    parser.add_argument("--allow-unsupported", action="store_true", help="an answer of 501 skips a check instead of failing it")
     parser.add_argument("--list", action="store_true", help="print the checks and end")
     parser.add_argument("-v", "--verbose", action="store_true", help="print each check as it ends")
     return parser.parse_args(arguments)
@@ -58,7 +61,7 @@ def load_image(client: Client, busybox: str, run: str) -> tuple[str, str]:
 
 def start_shared(client: Client, tag: str, name: str) -> str:
     """The container that all checks may use; raises ProtocolError when the engine does not start it."""
-    body = {"Image": tag, "Cmd": list(FOREVER), "HostConfig": {"NetworkMode": "none"}}
+    body = {"Image": tag, "Cmd": list(FOREVER), "StopTimeout": 0, "HostConfig": {"NetworkMode": "none"}}
     answer = client.post("/containers/create", {"name": name}, body=body)
     if answer.status == 201:
         answer = client.post(f"/containers/{name}/start")
@@ -75,10 +78,10 @@ def prepared(client: Client, options: argparse.Namespace) -> Iterator[Setup]:
     tag, identity = load_image(client, options.busybox, run)
     try:
         shared = start_shared(client, tag, f"{prefix}-shared")
-        yield Setup(tag, identity, prefix, options.publish_address, options.busybox, shared)
+        yield Setup(tag, identity, prefix, options.publish_address, options.busybox, shared, options.allow_unsupported)
     finally:
-        client.delete(f"/containers/{prefix}-shared", {"force": 1, "v": 1})
-        client.delete(f"/images/{tag}", {"force": 1})
+        client.delete(f"/containers/{prefix}-shared", {"force": 1, "v": 1}, timeout=PATIENCE)
+        client.delete(f"/images/{tag}", {"force": 1}, timeout=PATIENCE)
 
 
 def progress(verbose: bool) -> Callable[[Outcome], None]:

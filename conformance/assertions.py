@@ -19,6 +19,10 @@ class CheckFailed(AssertionError):
     """The engine did something else than it must."""
 
 
+class Unsupported(CheckFailed):
+    """The engine says itself, by 501, that it does not have this."""
+
+
 class Skipped(Exception):
     """The check does not apply here; the text says why."""
 
@@ -77,7 +81,9 @@ def has_keys(actual: Mapping[str, Any], keys: Collection[str], what: str = "obje
 
 
 def status(response: Response, *allowed: int) -> Response:
-    """The response itself, when its status is one of those allowed."""
+    """The response itself, when its status is one of those allowed; raises Unsupported for a 501 that is not."""
+    if response.status == 501 and 501 not in allowed:
+        raise Unsupported(f"not supported by the engine: {response.message}")
     expect(response.status in allowed, f"status: expected {_names(allowed)}, got {response.status}: {response.body[:300]!r}")
     return response
 

@@ -26,6 +26,7 @@ class Setup:
     publish_address: str
     busybox: str
     shared: str
+    allow_unsupported: bool = False
 
 
 @dataclass(frozen=True, slots=True)

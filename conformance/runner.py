@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import Enum
 
-from .assertions import CheckFailed, Skipped
+from .assertions import CheckFailed, Skipped, Unsupported
 from .client import Client
 from .engine import Engine, Setup
 from .registry import Check, Version, parse_version
@@ -83,6 +83,9 @@ def _verdict(check: Check, engine: Engine) -> tuple[Verdict, str]:
         check.body(engine)
     except Skipped as reason:
         return Verdict.SKIPPED, str(reason)
+    except Unsupported as refusal:
+        allowed = engine.setup.allow_unsupported
+        return Verdict.SKIPPED if allowed else Verdict.FAILED, f"{refusal} ({_place(refusal)})"
     except CheckFailed as failure:
         return Verdict.FAILED, f"{failure} ({_place(failure)})"
     except Exception as error:

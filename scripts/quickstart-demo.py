@@ -1,4 +1,4 @@
-"""What quickstart shows where the docker CLI is missing: the same through docker-py. Reads a docker-archive from standard input."""
+"""What quickstart shows where the docker CLI is missing: the same through docker-py. The image's archive comes on stdin."""
 
 import os
 import sys

@@ -7,6 +7,7 @@ from compat_engine.config import Config
 from compat_engine.engine.events import Events
 from compat_engine.engine.registry import Registry
 from compat_engine.images.images import Images
+from compat_engine.images.registry.registries import Registries
 from compat_engine.network.networks import Networks
 from compat_engine.runtime.cgroups.manager import Cgroups
 from compat_engine.runtime.protocol import Runtime
@@ -28,6 +29,7 @@ class Engine:
     cgroups: Cgroups
     seccomp: SeccompCache
     images: Images
+    registries: Registries
     networks: Networks
     volumes: Volumes
     events: Events

@@ -92,11 +92,7 @@ async def info(engine: Engine) -> dict[str, Any]:
         "NEventsListener": engine.events.listeners,
         **_host(),
         "IndexServerAddress": _INDEX,
-        "RegistryConfig": {
-            "InsecureRegistryCIDRs": ["127.0.0.0/8", "::1/128"],
-            "IndexConfigs": {"docker.io": {"Name": "docker.io", "Mirrors": [], "Secure": True, "Official": True}},
-            "Mirrors": [],
-        },
+        "RegistryConfig": registry_settings(engine.config),
         "GenericResources": None,
         "HttpProxy": "",
         "HttpsProxy": "",
@@ -199,15 +195,8 @@ def _runtimes() -> dict[str, Any]:
 
 def _limits(engine: Engine) -> dict[str, bool]:
     column = engine.cgroups.version - 1
-    found = {name: bool(files[column]) and engine.cgroups.has(files[column], "") for name, files in _LIMITS.items()}
-    return {**found, "PidsLimit": _limits_pids(engine)}
-
-
-def _limits_pids(engine: Engine) -> bool:
-    """On v1 the root has no pids.max, so the controller's name must do."""
-    if engine.cgroups.version == 2:
-        return engine.cgroups.has("pids.max", "")
-    return any("pids" in line.split(":")[1].split(",") for line in Path("/proc/self/cgroup").read_text().splitlines())
+    parent = engine.config.cgroup_parent
+    return {name: bool(files[column]) and engine.cgroups.has(files[column], parent) for name, files in _LIMITS.items()}
 
 
 def _warnings(limits: dict[str, bool], cgroup_version: int) -> list[str]:

@@ -58,7 +58,9 @@ class Records:
         if name not in self._tables:
             if not _TABLE.fullmatch(name):
                 raise ValueError(name)
-            self._connection.execute(f"CREATE TABLE IF NOT EXISTS {name} (key TEXT PRIMARY KEY, document TEXT NOT NULL) WITHOUT ROWID")
+            self._connection.execute(
+                f"CREATE TABLE IF NOT EXISTS {name} (key TEXT PRIMARY KEY, document TEXT NOT NULL) WITHOUT ROWID"
+            )
             self._tables.add(name)
         return name
 

@@ -45,6 +45,11 @@ class Tree:
         return self.data / "tmp"
 
     @property
+    def downloads(self) -> Path:
+        """Blobs on their way from a registry, named as in `blobs`; what is there of one is kept over a restart, to be completed."""
+        return self.data / "downloads"
+
+    @property
     def cache(self) -> Path:
         """Compiled seccomp and BPF programs; may be deleted at any time while no daemon runs."""
         return self.data / "cache"

@@ -208,7 +208,7 @@ def info_containerd_is_an_object_when_present(engine: Engine) -> None:
     expect(value is None or isinstance(value, dict), f"Containerd: expected an object, got {value!r}")
 
 
-@check("GET /system/df")
+@check("GET /system/df", since="1.25")
 def disk_usage(engine: Engine) -> None:
     usage = status(engine.client.get("/system/df"), 200).json()
     has_keys(usage, ("LayersSize", "Images", "Containers", "Volumes"), "usage")
@@ -228,7 +228,7 @@ def disk_usage_of_an_unknown_type(engine: Engine) -> None:
     refused(engine.client.get("/system/df", {"type": "nonsense"}), 400, "unknown object type: nonsense")
 
 
-@check("GET /system/df")
+@check("GET /system/df", since="1.25")
 def disk_usage_counts_volume_references(engine: Engine) -> None:
     volume = engine.volume()
     engine.create(host={"Binds": [f"{volume['Name']}:/v"]})

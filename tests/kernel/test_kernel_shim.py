@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from compat_engine.runtime.seccomp import compile_text, default_profile
 from compat_engine.shim import protocol
 from compat_engine.shim.spec import CgroupDir, Log, Mount, Namespaces, Overlay, Rlimit, Spec, User
 from tests.support.shims import DOCKER_CAPS, MOUNTS, Container, Daemon, frames, joined, process, read_all
@@ -338,3 +339,21 @@ def test_an_idle_shim_is_small(daemon: Daemon) -> None:
     assert int(rollup.split("Private_Dirty:")[1].split()[0]) < 2048  # kB
     container.tell(protocol.SIGNAL, signal=9)
     container.exited()
+
+
+def test_seccomp_with_and_without_new_privileges(daemon: Daemon, tmp_path: Path) -> None:
+    program = tmp_path / "filter"
+    program.write_bytes(compile_text(default_profile(), frozenset(DOCKER_CAPS)))
+    script = "grep -E 'Seccomp:|NoNewPrivs' /proc/self/status; unshare -n true; id -u"
+    for no_new, user in ((False, "33"), (True, "33"), (False, "0")):
+        text = run(daemon, "sh", "-c", script, seccomp=str(program), no_new_privileges=no_new, user=User(user))
+        assert "Seccomp:\t2" in text and f"NoNewPrivs:\t{int(no_new)}" in text
+        assert "Operation not permitted" in text and f"\n{user}\n" in text
+
+
+def test_the_interpreter_in_a_container_is_a_sealed_copy(daemon: Daemon) -> None:
+    """Else root in a container could write to the host's python through /proc/PID/exe."""
+    container = daemon.start("sleep", "100", inner_init=True)
+    assert os.readlink(f"/proc/{container.pid}/exe").startswith("/memfd:compat-engine")
+    with pytest.raises(OSError):
+        os.open(f"/proc/{container.pid}/exe", os.O_WRONLY)

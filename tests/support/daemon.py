@@ -36,7 +36,7 @@ class UnixConnection(http.client.HTTPConnection):
 
 @dataclass
 class Daemon:
-    """`python -m compat_engine` with everything of its own; `label` (short: it names an interface) names bridge, table and cgroups."""
+    """`python -m compat_engine` with everything of its own; the short `label` names bridge, table and cgroups."""
 
     label: str
     bip: str

@@ -95,6 +95,7 @@ async def make_engine(directory: Path) -> AsyncIterator[Engine]:
         cgroups=anything,
         seccomp=anything,
         images=cast(Any, FewImages()),
+        registries=anything,
         networks=cast(Any, NoNetworks()),
         volumes=await Volumes.open(tree, records),
         events=events,

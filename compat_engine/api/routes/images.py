@@ -1,4 +1,4 @@
-"""/images: the store's; pulling, pushing and searching wait for a registry client."""
+"""/images, and what registries know of them."""
 
 import json
 from collections.abc import AsyncIterator
@@ -6,15 +6,17 @@ from typing import Any
 
 from aiohttp import web
 
-from compat_engine.api.params import boolean, filters, text, variable
+from compat_engine.api.params import boolean, decode, filters, integer, text, variable
 from compat_engine.api.route import QUERY, Route
 from compat_engine.api.streams import answer, chunks, nothing, progress
-from compat_engine.engine import images
+from compat_engine.engine import images, transfers
 from compat_engine.engine.parts import Engine
-from compat_engine.errors import InvalidParameter, NotImplementedHere
+from compat_engine.engine.transfers import Credentials
+from compat_engine.errors import InvalidParameter
+from compat_engine.wire.system import AuthConfig
 
 _TAR = "application/x-tar"
-_NO_REGISTRY = "this engine cannot reach registries yet: use `docker load` or `docker import`"
+_AUTH = "X-Registry-Auth"
 
 
 async def list_images(request: web.Request, engine: Engine) -> web.StreamResponse:
@@ -66,16 +68,35 @@ async def create(request: web.Request, engine: Engine) -> web.StreamResponse:
         lines, message = tuple(request[QUERY].getall("changes", [])), text(request, "message")
         steps = images.import_(engine, source, _body(request), name, lines, message, text(request, "platform"))
         return await progress(request, steps)
-    wanted = images.pulled_name(text(request, "fromImage"), text(request, "tag"))
-    raise NotImplementedHere(f"cannot pull {wanted}: {_NO_REGISTRY}")
+    name, tag, platform = text(request, "fromImage"), text(request, "tag"), text(request, "platform")
+    return await progress(request, transfers.pull(engine, name, tag, platform, _credentials(request)))
 
 
 async def push(request: web.Request, engine: Engine) -> web.StreamResponse:
-    raise NotImplementedHere(f"cannot push {variable(request, 'name')}: {_NO_REGISTRY}")
+    credentials = _credentials(request) if _AUTH in request.headers else await _credentials_in_body(request)
+    name, tag = variable(request, "name"), text(request, "tag")
+    return await progress(request, transfers.push(engine, name, tag, _platform(request), credentials))
 
 
 async def search(request: web.Request, engine: Engine) -> web.StreamResponse:
-    raise NotImplementedHere(f"cannot search for {text(request, 'term')}: {_NO_REGISTRY}")
+    chosen, limit = filters(request), integer(request, "limit")
+    return answer(request, await transfers.search(engine, text(request, "term"), limit, chosen, _credentials(request)))
+
+
+async def distribution(request: web.Request, engine: Engine) -> web.StreamResponse:
+    return answer(request, await transfers.inspect(engine, variable(request, "name"), _credentials(request)))
+
+
+def _credentials(request: web.Request) -> Credentials:
+    return transfers.credentials(request.headers.get(_AUTH, ""))
+
+
+async def _credentials_in_body(request: web.Request) -> Credentials:
+    """Where clients of old put them, and docker-py an empty object. Raises InvalidParameter when there is no body either."""
+    data = await request.read()
+    if not data:
+        raise InvalidParameter("bad parameters and missing X-Registry-Auth: invalid X-Registry-Auth header: EOF")
+    return transfers.credentials_of(AuthConfig.parse(decode(data)))
 
 
 async def _body(request: web.Request) -> AsyncIterator[bytes]:
@@ -99,14 +120,15 @@ def _platform(request: web.Request) -> str:
 routes = [
     Route("GET", "/images/json", list_images),
     Route("GET", "/images/get", save_many, live=True),
-    Route("GET", "/images/search", search),
+    Route("GET", "/images/search", search, live=True),
     Route("POST", "/images/create", create, live=True),
     Route("POST", "/images/load", load, live=True),
     Route("POST", "/images/prune", prune, since="1.25"),
     Route("GET", "/images/{name}/json", inspect),
     Route("GET", "/images/{name}/history", history),
     Route("GET", "/images/{name}/get", save_one, live=True),
-    Route("POST", "/images/{name}/push", push),
+    Route("POST", "/images/{name}/push", push, live=True),
     Route("POST", "/images/{name}/tag", tag),
     Route("DELETE", "/images/{name}", remove),
+    Route("GET", "/distribution/{name}/json", distribution, since="1.30", live=True),
 ]

@@ -56,8 +56,7 @@ async def get_events(request: web.Request, engine: Engine) -> web.StreamResponse
 
 
 async def post_auth(request: web.Request, engine: Engine) -> web.StreamResponse:
-    await params.body(request, AuthConfig)
-    raise NotImplementedHere("logging in to a registry is not supported by this engine yet")
+    return answer(request, await transfers.login(engine, await params.body(request, AuthConfig)))
 
 
 async def post_build_prune(request: web.Request, engine: Engine) -> web.StreamResponse:
@@ -86,7 +85,7 @@ routes = [
     Route("GET", "/info", get_info),
     Route("GET", "/events", get_events, live=True),
     Route("GET", "/system/df", get_disk_usage, since="1.25"),
-    Route("POST", "/auth", post_auth),
+    Route("POST", "/auth", post_auth, live=True),
     Route("POST", "/build/prune", post_build_prune, since="1.31"),
     Route("POST", "/build/cancel", no_build),
     Route("POST", "/build", no_build),

@@ -8,6 +8,7 @@ from typing import Any
 from compat_engine.engine.clock import rfc3339nano
 from compat_engine.engine.compile import MASKED, READONLY
 from compat_engine.engine.connections import check_endpoints
+from compat_engine.engine.limits import discarded
 from compat_engine.engine.merge import arguments, merge
 from compat_engine.engine.mounts import VolumeRequest, mount_points
 from compat_engine.engine.names import random_name
@@ -26,7 +27,7 @@ async def create(engine: Engine, request: CreateRequest, name: str, platform: st
     """The new container's id and warnings. Raises InvalidParameter, Conflict (name), NotFound (image, containers referred to)."""
     asked, host = request.config, _host_config(engine, request.HostConfig)
     bare = check_name(name) if name else ""
-    warnings = validate(asked, host)
+    warnings = validate(asked, host) + discarded(host, engine.cgroups, engine.config.cgroup_parent)
     engine.cgroups.warm_up()
     image = engine.images.find(asked.Image or "", platform)
     config = merge(asked, image.runtime)

@@ -100,6 +100,11 @@ class Authorizer:
         self._lock = asyncio.Lock()
 
     @property
+    def can_answer(self) -> bool:
+        """Whether a challenge of a kind known here was seen."""
+        return self._challenge is not None
+
+    @property
     def refresh_token(self) -> str:
         return next((token.refresh for token in self._tokens.values() if token.refresh), "")
 

@@ -12,7 +12,7 @@ from compat_engine.images.layers import digest_of
 from compat_engine.images.records import Descriptor
 from compat_engine.images.reference import is_digest
 from compat_engine.images.registry.auth import Authorizer, Credentials
-from compat_engine.images.registry.failures import NoCredentials, Refused, Unreachable
+from compat_engine.images.registry.failures import NoCredentials, Refused, Unreachable, refusal
 from compat_engine.images.registry.hosts import Endpoint
 from compat_engine.images.registry.http import Http, Sent, body
 from compat_engine.images.registry.manifest import ACCEPTED
@@ -55,8 +55,11 @@ class Client:
 
     async def login(self) -> None:
         """The same with credentials. Raises Refused when they do not let in."""
-        async with self._send(Sent("GET", f"{self.endpoint.base}/"), frozenset()):
-            pass
+        url = f"{self.endpoint.base}/"
+        async with self._send(Sent("GET", url, accepted=(200, 401, 403)), frozenset()) as response:
+            if response.status != 200:
+                reason = f"{response.status} {response.reason}"
+                raise Refused(500, "", f"login attempt to {url} failed with status: {reason}")
 
     def repository(self, path: str, actions: str, *also: str) -> "Repository":
         """One repository; `also`: others that are read from."""
@@ -71,20 +74,34 @@ class Client:
         for last in (False, True):
             authorization = await self._header(sent, scopes)
             headers = {**dict(endpoint.headers), **sent.headers, **({"Authorization": authorization} if authorization else {})}
-            accepted = sent.accepted if last or not replayable else (*sent.accepted, 401)
+            accepted = sent.accepted if last else (*sent.accepted, 401)
             whole = replace(sent, headers=headers, tls=endpoint.tls, accepted=accepted)
             async with self._http.send(whole) as response:
-                if response.status != 401 or 401 not in accepted:
+                if response.status != 401 or last or not self._helps(response, authorization):
+                    if response.status not in sent.accepted:
+                        raise await refusal(response)
                     yield response
                     return
-                self._authorizer.challenged(response.headers.getall("WWW-Authenticate", []))
-                self._authorizer.spent(authorization)
+                if not replayable:
+                    raise Unreachable("unauthorized: the registry's token ran out")
+
+    def _helps(self, response: aiohttp.ClientResponse, authorization: str) -> bool:
+        """Whether asking again may end better: not with the same name and password."""
+        self._authorizer.challenged(response.headers.getall("WWW-Authenticate", []))
+        self._authorizer.spent(authorization)
+        return self._authorizer.can_answer and not authorization.startswith("Basic")
 
     async def _header(self, sent: Sent, scopes: frozenset[str]) -> str:
         try:
             return await self._authorizer.header(scopes)
         except NoCredentials as error:
-            raise NoCredentials(f'{sent.method.capitalize()} "{sent.url}": {error}') from None
+            raise NoCredentials(_during(sent, error)) from None
+        except Refused as error:  # by the token server
+            raise Refused(error.status, error.code, _during(sent, error), error.retry_after) from error
+
+
+def _during(sent: Sent, error: Exception) -> str:
+    return f'{sent.method.capitalize()} "{sent.url}": {error}'
 
 
 class Repository:

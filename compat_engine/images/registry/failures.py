@@ -30,6 +30,7 @@ _KNOWN = {
     "UNAVAILABLE": "unavailable",
     "UNSUPPORTED": "unsupported",
 }
+_MESSAGES = {"DENIED": "requested access to the resource is denied", "UNAUTHORIZED": "authentication required"}
 _RETRIED = (408, 425, 429, 500, 502, 503, 504)
 
 
@@ -68,7 +69,9 @@ async def refusal(response: aiohttp.ClientResponse) -> Refused:
         body = await response.content.read(_BODY)
     except (aiohttp.ClientError, TimeoutError):
         body = b""
-    return refused(response.status, body, _seconds(response.headers.get("Retry-After", "")))
+    found = refused(response.status, body, _seconds(response.headers.get("Retry-After", "")))
+    scope = [header for header in response.headers.getall("WWW-Authenticate", []) if 'error="insufficient_scope"' in header]
+    return Refused(found.status, "DENIED", f"denied: {_MESSAGES['DENIED']}", found.retry_after) if scope else found
 
 
 def refused(status: int, body: bytes, retry_after: float = 0.0) -> Refused:
@@ -79,7 +82,7 @@ def refused(status: int, body: bytes, retry_after: float = 0.0) -> Refused:
     text = body.decode(errors="replace")
     if not code:
         code = {401: "UNAUTHORIZED", 403: "DENIED", 429: "TOOMANYREQUESTS"}.get(status, "")
-        message = message or text or ("authentication required" if status == 401 else "")
+        message = message or text or _MESSAGES.get(code, "")
     known = _KNOWN.get(code, "unknown")
     return Refused(status, code, f"{known}: {message}" if message else known, retry_after)
 
@@ -123,7 +126,7 @@ def _first_error(body: bytes) -> tuple[str, str]:
         code, message = str(first.get("code") or "").upper(), str(first.get("message") or "")
     except (ValueError, AttributeError, LookupError, TypeError, RecursionError):
         return "", ""
-    return code, message or _KNOWN.get(code, "")
+    return code, message or _MESSAGES.get(code) or _KNOWN.get(code, "")
 
 
 def _reason(error: BaseException) -> str:

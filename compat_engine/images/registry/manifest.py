@@ -107,6 +107,11 @@ def docker_manifest(config: Descriptor, layers: list[Descriptor]) -> bytes:
     return json.dumps(raw, indent=3).encode()
 
 
+def oci_manifest(config: Descriptor, layers: list[Descriptor]) -> bytes:
+    raw = {"schemaVersion": 2, "mediaType": MANIFEST, "config": config.plain(), "layers": [layer.plain() for layer in layers]}
+    return json.dumps(raw, separators=(",", ":")).encode()
+
+
 def _docker(descriptor: Descriptor) -> dict[str, Any]:
     return {"mediaType": descriptor.media_type, "size": descriptor.size, "digest": descriptor.digest}
 

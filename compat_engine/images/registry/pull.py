@@ -1,8 +1,10 @@
 """`docker pull`: a manifest, its configuration and the layers the store has not, verified and committed together."""
 
+import json
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 
 from compat_engine.errors import Internal
 from compat_engine.ids import short
@@ -78,6 +80,7 @@ class _Pull:
         self._reference = reference
         self._platform = platform
         self._say = say
+        self._before = self._library.id_of(reference)
 
     async def run(self) -> tuple[Image, bool]:
         """The image, and whether the reference names it only now."""
@@ -94,7 +97,7 @@ class _Pull:
         if manifests.is_index(found.media_type, raw):
             found = await self._repository.manifest(manifests.choose(raw, self._platform).digest)
             raw = manifests.parse(found.media_type, found.content)
-        image = await self._image(found, manifests.read_manifest(raw))
+        image = await self._image(found, manifests.read_manifest(raw), self._names(digest))
         return await self._name(image, digest)
 
     def _begin(self) -> None:
@@ -107,29 +110,32 @@ class _Pull:
         return image if image is not None and manifests.fits(image.platform, self._platform) else None
 
     async def _name(self, image: Image, digest: str) -> tuple[Image, bool]:
-        named = replace(self._reference, tag="", digest=digest)
-        new = self._library.id_of(self._reference) != image.id
-        names = [name for name in dict.fromkeys((self._reference, named)) if self._library.id_of(name) != image.id]
-        if names:
+        if names := [name for name in self._names(digest) if self._library.id_of(name) != image.id]:
             async with self._library.lock:
                 image = await self._library.commit(self._library.find(image.id), [], names)
         self._say(message(f"Digest: {digest}"))
-        return image, new
+        return image, self._before != image.id
 
-    async def _image(self, found: Found, manifest: ImageManifest) -> Image:
+    def _names(self, digest: str) -> tuple[Reference, ...]:
+        """What the image is known by: as asked for, and by its digest."""
+        return tuple(dict.fromkeys((self._reference, replace(self._reference, tag="", digest=digest))))
+
+    async def _image(self, found: Found, manifest: ImageManifest, names: tuple[Reference, ...]) -> Image:
         known = self._library.images.get(manifest.config.digest)
         if known is not None:
             return known
         config = await self._repository.small_blob(manifest.config, _CONFIG_LIMIT)
+        _check_system(config)
         diff_ids = parse_config(config)["rootfs"]["diff_ids"]
         if len(diff_ids) != len(manifest.layers):
             raise Internal("layers from manifest don't match image configuration")
         chains = chain_ids(diff_ids)
         with self._library.pins.hold([manifest.config.digest, *chains, *(layer.digest for layer in manifest.layers)]):
-            return await self._assemble(found, config, manifest.layers, diff_ids, chains)
+            incoming = Incoming(config, (), names, found.content, found.media_type)
+            return await self._assemble(incoming, manifest.layers, diff_ids, chains)
 
     async def _assemble(
-        self, found: Found, config: bytes, layers: tuple[Descriptor, ...], diff_ids: list[str], chains: list[str]
+        self, incoming: Incoming, layers: tuple[Descriptor, ...], diff_ids: list[str], chains: list[str]
     ) -> Image:
         async with AsyncExitStack() as stack:
             for layer, chain in zip(layers, chains, strict=True):
@@ -141,8 +147,7 @@ class _Pull:
             work = await stack.enter_async_context(workspace(self._library.tree.tmp))
             async with self._registries.registering:
                 parts = tuple(self._part(layer, downloads[number]) for number, layer in enumerate(layers))
-                image = await add(self._library, Incoming(config, parts, (), found.content, found.media_type), work)
-            return image
+                return await add(self._library, replace(incoming, layers=parts), work)
 
     def _has(self, layer: Descriptor, chain: str) -> bool:
         return chain in self._library.layers and self._library.blobs.has(layer.digest)
@@ -152,8 +157,8 @@ class _Pull:
         if self._library.blobs.has(layer.digest):
             return None
         unpack = chain not in self._library.layers
-        getting = self._registries.downloads.get(layer, unpack, lambda offset: self._repository.blob(layer.digest, offset), self._say)
-        download = await stack.enter_async_context(getting)
+        opener = partial(self._repository.blob, layer.digest)
+        download = await stack.enter_async_context(self._registries.downloads.get(layer, unpack, opener, self._say))
         if download.unpacked is not None and download.unpacked.diff_id != diff_id:
             raise Internal("layers from manifest don't match image configuration")
         self._say(step(short(layer.digest), "Pull complete"))
@@ -163,3 +168,14 @@ class _Pull:
         if download is None:
             return IncomingLayer(layer, None)
         return IncomingLayer(layer, download.file, download.take())
+
+
+def _check_system(config: bytes) -> None:
+    """Raises Internal for an image of another operating system."""
+    try:
+        system = json.loads(config).get("os") or "linux"
+    except (ValueError, AttributeError, RecursionError):
+        return  # parse_config has more to say about it
+    if system != "linux":
+        reason = "cannot be used on this platform: operating system is not supported"
+        raise Internal(f'image operating system "{system}" {reason}')

@@ -13,6 +13,7 @@ from compat_engine.images.registry.downloads import Downloads
 from compat_engine.images.registry.failures import FAILURES, Unreachable
 from compat_engine.images.registry.hosts import Endpoint, Hosts
 from compat_engine.images.registry.http import Http
+from compat_engine.images.registry.packed import Packed
 from compat_engine.images.registry.retry import PAUSE
 
 T = TypeVar("T")
@@ -27,6 +28,7 @@ class Registries:
         self.hosts = Hosts(config)
         self.http = Http()
         self.downloads = Downloads(library, config.max_concurrent_downloads, config.max_download_attempts, pause)
+        self.packed = Packed(library)
         self.upload_slots = asyncio.Semaphore(config.max_concurrent_uploads)
         self.upload_attempts = config.max_download_attempts
         self.pause = pause
@@ -35,15 +37,17 @@ class Registries:
     async def close(self) -> None:
         await self.http.close()
 
-    async def through(self, domain: str, credentials: Credentials, work: Work[T], push: bool = False) -> T:
+    async def through(
+        self, domain: str, credentials: Credentials, work: Work[T], push: bool = False, offline: bool = False
+    ) -> T:
         """The result of `work` on the first place for `domain` that does it: a mirror that fails is passed over, http is only
-        tried where nothing answers https. Raises what the last one did."""
+        tried where nothing answers https. offline: ask for an identity token too. Raises what the last one did."""
         endpoints = await self.hosts.endpoints(domain, push)
         reached: set[str] = set()
         for endpoint in endpoints:
             if endpoint.host in reached:
                 continue
-            client = Client(self.http, endpoint, ANONYMOUS if endpoint.mirror else credentials)
+            client = Client(self.http, endpoint, ANONYMOUS if endpoint.mirror else credentials, offline)
             try:
                 await client.ping()
                 reached.add(endpoint.host)

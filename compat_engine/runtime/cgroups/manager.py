@@ -57,6 +57,13 @@ class Cgroups:
         has made that. A plan leaves out what it does not: the engine warns, as Docker does."""
         return self._driver.has(file, parent.strip("/"))
 
+    def make_parent(self, parent: str) -> None:
+        """So that `has` can tell what containers below it may have. Raises Internal."""
+        try:
+            self._driver.make_parent(parent.strip("/"))
+        except OSError as error:
+            raise Internal(f"cannot make cgroup {parent}: {error}") from error
+
     def plan(self, id: str, parent: str, resources: Resources, rules: Sequence[DeviceRule]) -> tuple[CgroupDir, ...]:
         """Directories for a shim to make and join. The parents are made here, when they are not there yet. Raises Internal."""
         try:

@@ -45,7 +45,7 @@ class V1:
         return True
 
     def plan(self, id: str, parent: str, resources: Resources, rules: Sequence[DeviceRule]) -> tuple[CgroupDir, ...]:
-        self._make_parent(parent)
+        self.make_parent(parent)
         asked = [item for item in (*limits(resources), *devices.v1_writes(rules)) if self.has(item[0], parent)]
         asked = [*self._cpuset(parent), *asked]
         return tuple(
@@ -71,7 +71,7 @@ class V1:
             return ()
         return tuple((name, files.read(f"{root}/{parent}", name)) for name in CPUSET)
 
-    def _make_parent(self, parent: str) -> None:
+    def make_parent(self, parent: str) -> None:
         if all(os.path.isdir(f"{item.path}/{parent}") for item in self.hierarchies):
             return
         for item in self.hierarchies:

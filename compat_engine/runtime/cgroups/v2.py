@@ -29,7 +29,7 @@ class V2:
         return file.partition(".")[0] in files.read(f"{self.root}/{parent}", "cgroup.subtree_control").split()
 
     def plan(self, id: str, parent: str, resources: Resources, rules: Sequence[DeviceRule]) -> tuple[CgroupDir, ...]:
-        self._make_parent(parent)
+        self.make_parent(parent)
         enabled = files.read(f"{self.root}/{parent}", "cgroup.subtree_control").split()
         writes = tuple(item for item in limits(resources) if item[0].partition(".")[0] in enabled)
         return (CgroupDir(os.path.join(self.root, parent, id), writes, self._program(rules)),)
@@ -37,7 +37,7 @@ class V2:
     def group(self, directories: tuple[str, ...]) -> "V2Group":
         return V2Group(directories)
 
-    def _make_parent(self, parent: str) -> None:
+    def make_parent(self, parent: str) -> None:
         """Every level down to the parent hands all it has on to its children."""
         path = self.root
         for name in ("", *parent.split("/")):
