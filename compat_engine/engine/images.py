@@ -12,7 +12,7 @@ from compat_engine.errors import InvalidParameter, NotFound
 from compat_engine.images.archive_load import Platform
 from compat_engine.images.images import Image, Removal, User
 from compat_engine.images.import_ import download
-from compat_engine.images.reference import Reference, parse, repository_tag
+from compat_engine.images.reference import Reference, repository_tag
 
 _LIST_FILTERS = frozenset(("before", "dangling", "label", "reference", "since", "until"))
 _PRUNE_FILTERS = frozenset(("dangling", "label", "label!", "until"))
@@ -114,12 +114,6 @@ def checked_name(repository: str, tag: str) -> Reference | None:
     if reference is not None and reference.familiar_name == "sha256":
         raise InvalidParameter("refusing to create an ambiguous tag using digest algorithm as name")
     return reference
-
-
-def pulled_name(name: str, tag: str) -> str:
-    """What a client asks to pull, as people write it; `tag` may be a digest. Raises InvalidParameter."""
-    reference = parse(f"{name}@{tag}" if ":" in tag else name)
-    return (reference.with_tag(tag) if tag and ":" not in tag else reference.tagged).familiar
 
 
 async def remove(engine: Engine, word: str, force: bool, noprune: bool) -> list[dict[str, str]]:

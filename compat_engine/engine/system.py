@@ -18,6 +18,7 @@ from compat_engine.engine.clock import rfc3339nano
 from compat_engine.engine.containers import list as containers
 from compat_engine.engine.containers.list import ListOptions
 from compat_engine.engine.parts import Engine
+from compat_engine.engine.transfers import settings
 from compat_engine.errors import InvalidParameter
 from compat_engine.store.records import Put
 
@@ -35,6 +36,7 @@ _LIMITS: Final = {  # field of info -> control file on v1, on v2
     "CPUShares": ("cpu.shares", "cpu.weight"),
     "CPUSet": ("cpuset.cpus", "cpuset.cpus"),
     "OomKillDisable": ("memory.oom_control", ""),
+    "PidsLimit": ("pids.max", "pids.max"),
 }
 
 
@@ -92,7 +94,7 @@ async def info(engine: Engine) -> dict[str, Any]:
         "NEventsListener": engine.events.listeners,
         **_host(),
         "IndexServerAddress": _INDEX,
-        "RegistryConfig": registry_settings(engine.config),
+        "RegistryConfig": settings(engine.config),
         "GenericResources": None,
         "HttpProxy": "",
         "HttpsProxy": "",
