@@ -28,13 +28,13 @@ async def workspace(tmp: Path) -> AsyncIterator[Path]:
         await uninterrupted(asyncio.to_thread(rmtree, directory))
 
 
-async def feed(workers: Workers, job: str, body: AsyncIterator[bytes], target: int) -> dict[str, Any]:
-    """Runs `job` on [pipe, target] and writes `body` into the pipe.
+async def feed(workers: Workers, job: str, body: AsyncIterator[bytes], *targets: int, **arguments: Any) -> dict[str, Any]:
+    """Runs `job` on [pipe, *targets] and writes `body` into the pipe.
 
     Raises what `body` does, InvalidParameter for a bad archive, Internal when the bytes cannot be stored.
     """
     with _pipe() as (reading, writing):
-        task = asyncio.ensure_future(workers.run(job, [reading, target]))
+        task = asyncio.ensure_future(workers.run(job, [reading, *targets], **arguments))
         try:
             await _pour(body, writing, task)
             os.dup2(reading, writing)  # closes our writing end: end of file for the worker

@@ -46,7 +46,7 @@ class Tree:
 
     @property
     def downloads(self) -> Path:
-        """Blobs on their way from a registry, named as in `blobs`; what is there of one is kept over a restart, to be completed."""
+        """Blobs on their way from a registry, named as in `blobs`; what there is of one is kept over a restart."""
         return self.data / "downloads"
 
     @property

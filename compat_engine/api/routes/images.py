@@ -68,8 +68,8 @@ async def create(request: web.Request, engine: Engine) -> web.StreamResponse:
         lines, message = tuple(request[QUERY].getall("changes", [])), text(request, "message")
         steps = images.import_(engine, source, _body(request), name, lines, message, text(request, "platform"))
         return await progress(request, steps)
-    name, tag, platform = text(request, "fromImage"), text(request, "tag"), text(request, "platform")
-    return await progress(request, transfers.pull(engine, name, tag, platform, _credentials(request)))
+    image, tag, platform = text(request, "fromImage"), text(request, "tag"), text(request, "platform")
+    return await progress(request, transfers.pull(engine, image, tag, platform, _credentials(request)))
 
 
 async def push(request: web.Request, engine: Engine) -> web.StreamResponse:

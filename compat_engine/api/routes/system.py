@@ -5,7 +5,7 @@ from aiohttp import web
 from compat_engine.api import params
 from compat_engine.api.route import QUERY, VERSION, Route
 from compat_engine.api.streams import answer, json_line, start
-from compat_engine.engine import system
+from compat_engine.engine import system, transfers
 from compat_engine.engine.parts import Engine
 from compat_engine.errors import InvalidParameter, NotImplementedHere
 from compat_engine.wire.system import AuthConfig

@@ -145,11 +145,8 @@ class Authorizer:
             raise Refused(401, "UNAUTHORIZED", f"no usable token auth realm: {realm!r}")
         wanted = sorted({*scopes, *([challenge["scope"]] if not scopes and challenge.get("scope") else [])})
         service = challenge.get("service", "")
-        if self._credentials.identity_token:
-            sent = self._refresh(realm, service, wanted)
-        else:
-            sent = self._ask(realm, service, wanted)
-        async with self._http.send(sent) as response:
+        buy = self._refresh if self._credentials.identity_token else self._ask
+        async with self._http.send(buy(realm, service, wanted)) as response:
             raw = await self._http.json(response)
         value = raw.get("token") or raw.get("access_token")
         if not isinstance(value, str) or not value:

@@ -120,8 +120,8 @@ class Repository:
         while url:
             async with self._send(Sent("GET", url)) as response:
                 found += [tag for tag in (await self._client._http.json(response)).get("tags") or [] if isinstance(tag, str)]
-                following = response.links.get("next", {}).get("url")
-            url = urljoin(url, str(following)) if following else ""
+                following = response.links.get("next")
+            url = urljoin(url, str(following["url"])) if following else ""
         return found
 
     async def resolve(self, name: str) -> str:
@@ -143,7 +143,8 @@ class Repository:
 
     async def put_manifest(self, name: str, manifest: Found) -> None:
         headers = {"Content-Type": manifest.media_type}
-        async with self._send(Sent("PUT", self._url("manifests", name), headers, body=manifest.content, accepted=(200, 201, 202))):
+        sent = Sent("PUT", self._url("manifests", name), headers, body=manifest.content, accepted=(200, 201, 202))
+        async with self._send(sent):
             pass
 
     @contextlib.asynccontextmanager

@@ -1,7 +1,7 @@
 """Blobs on their way in: a few at once, each shared by all pulls that want it, resumed where it broke off.
 
-A blob grows in a file of Tree.downloads, named by its digest, while a worker hashes and unpacks it. What is there of it survives a
-broken line, a client that leaves and the daemon itself; the next who wants it goes on from there.
+A blob grows in a file of Tree.downloads, named by its digest, while a worker hashes and unpacks it. What is there of it survives
+a broken line, a client that leaves and the daemon itself; the next who wants it goes on from there.
 """
 
 import asyncio

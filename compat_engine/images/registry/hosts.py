@@ -1,7 +1,7 @@
 """Where a registry is found: its own host, its mirrors, and what certs.d and hosts.toml say of them.
 
-For a reference's domain the places to ask, in order, each with its trust. hosts.toml (containerd's format, any registry) wins over
-`registry-mirrors`; both are read at every pull, so a change needs no restart.
+For a reference's domain the places to ask, in order, each with its trust. hosts.toml (containerd's format, any registry) wins
+over `registry-mirrors`; the files are read at every pull, so a change needs no restart.
 """
 
 import asyncio
@@ -61,7 +61,7 @@ class Hosts:
         """Whether `host` (host[:port]) is in insecure-registries, by name or by one of its addresses."""
         if host in self._insecure:
             return True
-        networks = [ipaddress.ip_network(entry, strict=False) for entry in (*_LOOPBACK, *self._insecure) if _is_network(entry)]
+        networks = [ipaddress.ip_network(entry, strict=False) for entry in (*_LOOPBACK, *self._insecure) if is_network(entry)]
         return any(address in network for address in await _addresses(host) for network in networks)
 
     async def _default(self, domain: str) -> list[Endpoint]:
@@ -152,7 +152,7 @@ def _pairs(value: Any) -> Iterator[tuple[Path, Path | None]]:
         yield Path(certificate), Path(key[0]) if key and key[0] else None
 
 
-def _is_network(entry: str) -> bool:
+def is_network(entry: str) -> bool:
     try:
         ipaddress.ip_network(entry, strict=False)
     except ValueError:
@@ -171,4 +171,4 @@ async def _addresses(host: str) -> list[ipaddress.IPv4Address | ipaddress.IPv6Ad
         found = await asyncio.get_running_loop().getaddrinfo(name, None, type=socket.SOCK_STREAM)
     except OSError:
         return []
-    return [ipaddress.ip_address(entry[4][0].partition("%")[0]) for entry in found]
+    return [ipaddress.ip_address(str(entry[4][0]).partition("%")[0]) for entry in found]

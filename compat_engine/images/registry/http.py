@@ -60,7 +60,7 @@ class Http:
                 if response.status not in sent.accepted:
                     raise await refusal(response)
                 yield response
-        except (aiohttp.ClientError, ssl.SSLError, OSError, TimeoutError, asyncio.TimeoutError) as error:
+        except (aiohttp.ClientError, ssl.SSLError, OSError, TimeoutError) as error:
             raise network_failure(error, sent.method, url) from error
 
     async def json(self, response: aiohttp.ClientResponse) -> dict[str, Any]:
@@ -95,13 +95,13 @@ class Http:
     @contextlib.asynccontextmanager
     async def _request(self, sent: Sent) -> AsyncIterator[aiohttp.ClientResponse]:
         session = self._opened()
-        tls = sent.tls or await asyncio.to_thread(context, Trust())
+        tls = sent.tls or await asyncio.to_thread(context, Trust())  # another host than the endpoint's
         async with session.request(
             sent.method,
             URL(sent.url, encoded=True),
             headers=sent.headers,
             data=dict(sent.form) if sent.form else sent.body,
-            ssl=tls,
+            ssl=tls if tls is not None else True,
             allow_redirects=False,
             proxy=_proxy(sent.url),
         ) as response:
@@ -135,7 +135,7 @@ def _proxy(url: str) -> str | None:
     """HTTP_PROXY, HTTPS_PROXY and NO_PROXY of the daemon's environment, as Go reads them: never for loopback."""
     parts = urlsplit(url)
     host = parts.hostname or ""
-    if host == "localhost" or _loopback(host) or urllib.request.proxy_bypass_environment(host):
+    if host == "localhost" or _loopback(host) or urllib.request.proxy_bypass(host):
         return None
     return urllib.request.getproxies_environment().get(parts.scheme)
 

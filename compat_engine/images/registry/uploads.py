@@ -1,0 +1,166 @@
+"""A layer on its way out: looked for, mounted from a neighbour, or sent; what the store has uncompressed is sent as gzip."""
+
+import asyncio
+import os
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any
+
+from compat_engine.errors import Internal
+from compat_engine.ids import short
+from compat_engine.images.library import Library
+from compat_engine.images.records import Descriptor
+from compat_engine.images.registry.client import Repository
+from compat_engine.images.registry.failures import FAILURES, Refused
+from compat_engine.images.registry.packed import Packed
+from compat_engine.images.registry.progress import Pace, Say, bar, step
+from compat_engine.images.registry.retry import Attempts
+
+_PIECE = 256 << 10  # bytes read from the disk at once
+_MOUNTS = 4  # neighbours that are asked for one blob
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """A layer to push. blob: as the store has it; packed: to be gzipped on the way; neighbours: repositories that may have it."""
+
+    diff_id: str
+    blob: Descriptor
+    packed: bool
+    neighbours: tuple[str, ...] = ()
+
+
+class Upload:
+    """One layer to one repository. Raises what the registry does, once the attempts are used up."""
+
+    def __init__(self, library: Library, packed: Packed, repository: Repository, layer: Layer, say: Say) -> None:
+        self._library = library
+        self._packed = packed
+        self._repository = repository
+        self._layer = layer
+        self._say = say
+        self._id = short(layer.diff_id)
+
+    async def run(self, attempts: int, pause: float) -> Descriptor:
+        """What the manifest is to name."""
+        trying = Attempts(attempts, self._step, pause)
+        while True:
+            try:
+                return await self._attempt()
+            except FAILURES as failure:
+                await trying.failed(failure)
+
+    async def _attempt(self) -> Descriptor:
+        known = await self._packed.of(self._layer.blob) if self._layer.packed else self._layer.blob
+        if known is None:
+            return await self._pack(await self._repository.start_upload())
+        if await self._repository.has(known.digest):
+            self._step("Layer already exists")
+            return known
+        location = ""
+        for neighbour in self._layer.neighbours[:_MOUNTS]:
+            location = await self._mount(known.digest, neighbour)
+            if not location:
+                self._step(f"Mounted from {neighbour}")
+                return known
+        location = location or await self._repository.start_upload()
+        return await (self._pack(location) if self._layer.packed else self._send(location))
+
+    async def _mount(self, digest: str, neighbour: str) -> str:
+        try:
+            return await self._repository.mount(digest, neighbour)
+        except Refused as error:
+            if error.status >= 500:
+                raise
+            return await self._repository.start_upload()  # not allowed to read there: no reason not to push here
+
+    async def _send(self, location: str) -> Descriptor:
+        """The blob as it is."""
+        blob = self._layer.blob
+        location = await self._repository.upload(location, self._file(), blob.size)
+        await self._repository.finish_upload(location, blob.digest)
+        self._step("Pushed")
+        return blob
+
+    async def _file(self) -> AsyncIterator[bytes]:
+        pace, sent, blob = Pace(), 0, self._layer.blob
+        file = await asyncio.to_thread(open, self._library.blobs.path(blob.digest), "rb")
+        with file:
+            while piece := await asyncio.to_thread(file.read, _PIECE):
+                yield piece
+                sent += len(piece)
+                if pace() or sent == blob.size:
+                    self._say(bar(self._id, "Pushing", sent, blob.size))
+
+    async def _pack(self, location: str) -> Descriptor:
+        """The blob, compressed by a worker while it is sent."""
+        pace, size = Pace(), self._layer.blob.size
+
+        def progress(consumed: int) -> None:
+            if pace() or consumed == size:
+                self._say(bar(self._id, "Pushing", consumed, size))
+
+        async def work(content: AsyncIterator[bytes]) -> str:
+            return await self._repository.upload(location, content, None)
+
+        location, done = await _compressed(self._library, self._layer.blob, work, progress)
+        packed = await self._packed.keep(self._layer.blob, done["digest"], done["size"])
+        await self._repository.finish_upload(location, packed.digest)
+        self._step("Pushed")
+        return packed
+
+    def _step(self, text: str) -> None:
+        self._say(step(self._id, text))
+
+
+async def _compressed(
+    library: Library,
+    blob: Descriptor,
+    work: Callable[[AsyncIterator[bytes]], Awaitable[str]],
+    progress: Callable[[int], None],
+) -> tuple[str, dict[str, Any]]:
+    """What `work` makes of the gzipped blob, and the worker's {digest, size}."""
+    file = await asyncio.to_thread(os.open, library.blobs.path(blob.digest), os.O_RDONLY)
+    reading, writing = os.pipe2(os.O_CLOEXEC)
+    os.set_blocking(reading, False)
+    try:
+        job = asyncio.ensure_future(library.workers.run("compress", [file, writing], progress))
+        try:
+            async with aclosing(_read(reading, job)) as content:
+                result = await work(content)
+            return result, await job
+        except BaseException:
+            job.cancel()
+            await asyncio.gather(job, return_exceptions=True)
+            raise
+    except OSError as error:
+        raise Internal(f"cannot read layer {blob.digest}: {error.strerror or error}") from error
+    finally:
+        for fd in (file, reading, writing):
+            os.close(fd)
+
+
+async def _read(fd: int, job: "asyncio.Future[Any]") -> AsyncGenerator[bytes, None]:
+    """What comes through a pipe until the job at its other end has ended and all of it is read."""
+    while True:
+        try:
+            piece = os.read(fd, _PIECE)
+        except BlockingIOError:
+            if job.done():
+                return
+            await _readable(fd, job)
+        else:
+            yield piece
+
+
+async def _readable(fd: int, job: "asyncio.Future[Any]") -> None:
+    loop = asyncio.get_running_loop()
+    ready = asyncio.Event()
+    loop.add_reader(fd, ready.set)
+    waiting = asyncio.ensure_future(ready.wait())
+    try:
+        await asyncio.wait({waiting, job}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        loop.remove_reader(fd)
+        waiting.cancel()
