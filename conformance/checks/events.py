@@ -162,7 +162,8 @@ def pause_rename_update(engine: Engine) -> None:
     for path in ("pause", "unpause", f"rename?name={new}"):
         status(engine.client.post(f"/containers/{container}/{path}"), 204)
     status(engine.client.post(f"/containers/{container}/update", body={"CpuShares": 600}), 200)
-    expect_actions(engine, since, container, ["pause", "unpause", "rename", "update"])
+    seen = seen_until(engine, since, container, "update")
+    equal(list(dict.fromkeys(seen)), ["pause", "unpause", "rename", "update"], "actions, once or twice each")
     (event,) = engine.events(since, filters={"container": [container], "event": ["rename"]})
     has_fields(event["Actor"]["Attributes"], {"name": new, "oldName": f"/{old}"}, "Attributes")
 
