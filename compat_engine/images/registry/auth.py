@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from compat_engine.images.registry.failures import NoCredentials, Refused
+from compat_engine.images.registry.failures import NO_CREDENTIALS, NoCredentials, Refused
 from compat_engine.images.registry.http import Http, Sent
 
 CLIENT_ID = "docker"
@@ -114,7 +114,7 @@ class Authorizer:
         self._challenge = known[0] if known else self._challenge
 
     async def header(self, scopes: frozenset[str]) -> str:
-        """"" when none is needed. Raises NoCredentials, Refused, Unreachable."""
+        """ "" when none is needed. Raises NoCredentials, Refused, Unreachable."""
         if self._challenge is None:
             return ""
         if self._challenge.scheme == "basic":
@@ -127,7 +127,7 @@ class Authorizer:
 
     def _basic(self) -> str:
         if not self._credentials.username or not self._credentials.password:
-            raise NoCredentials("no basic auth credentials")
+            raise NoCredentials(NO_CREDENTIALS)
         return basic(self._credentials)
 
     async def _token(self, challenge: Challenge, scopes: frozenset[str]) -> str:

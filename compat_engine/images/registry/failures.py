@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import socket
 import ssl
 from http import HTTPStatus
@@ -32,6 +33,9 @@ _KNOWN = {
 }
 _MESSAGES = {"DENIED": "requested access to the resource is denied", "UNAUTHORIZED": "authentication required"}
 _RETRIED = (408, 425, 429, 500, 502, 503, 504)
+
+
+NO_CREDENTIALS = "no basic auth credentials"
 
 
 class Unreachable(Exception):
@@ -89,7 +93,8 @@ def refused(status: int, body: bytes, retry_after: float = 0.0) -> Refused:
 
 def network_failure(error: Exception, method: str, url: str) -> Unreachable:
     """An exception of the HTTP client as Go's would put it: `Get "https://host/v2/": dial tcp ...`."""
-    failure = Unreachable(f'{method.capitalize()} "{url}": {_reason(error)}')
+    cut = isinstance(error, aiohttp.ClientPayloadError)  # the answer had begun: no longer the request's failure
+    failure = Unreachable(_reason(error) if cut else f'{method.capitalize()} "{url}": {_reason(error)}')
     failure.__cause__ = error
     return failure
 
@@ -138,13 +143,16 @@ def _reason(error: BaseException) -> str:
         plain = "http: server gave HTTP response to HTTPS client"
         return plain if "WRONG_VERSION_NUMBER" in str(error) else f"remote error: tls: {error.os_error}"
     if isinstance(error, aiohttp.ClientConnectorError):
-        text = (error.os_error.strerror or str(error.os_error)).lower()
-        return f"dial tcp {_address(error)}: connect: {text.partition('[')[0]}"
+        return f"dial tcp {_address(error)}: connect: {_system_text(error.os_error)}"
     if isinstance(error, TimeoutError | asyncio.TimeoutError):
         return "context deadline exceeded"
     if isinstance(error, aiohttp.ClientPayloadError | aiohttp.ServerDisconnectedError | ConnectionResetError):
         return "unexpected EOF"
     return str(error) or type(error).__name__
+
+
+def _system_text(error: OSError) -> str:
+    return os.strerror(error.errno).lower() if error.errno else str(error)
 
 
 def _address(error: aiohttp.ClientConnectorError) -> str:

@@ -12,7 +12,7 @@ from compat_engine.images.reference import Reference
 from compat_engine.images.registry import manifest as manifests
 from compat_engine.images.registry.auth import Credentials
 from compat_engine.images.registry.client import PUSH, Client, Found, Repository
-from compat_engine.images.registry.failures import FAILURES, as_engine_error
+from compat_engine.images.registry.failures import FAILURES, NO_CREDENTIALS, NoCredentials, as_engine_error
 from compat_engine.images.registry.manifest import DOCKER_CONFIG, DOCKER_LAYER, DOCKER_MANIFEST, Platform
 from compat_engine.images.registry.progress import Say, message, step
 from compat_engine.images.registry.registries import Registries
@@ -48,6 +48,8 @@ async def push(registries: Registries, offered: Offered, pushed: Callable[[Refer
     try:
         with registries.library.pins.hold(held):
             await registries.through(offered.reference.domain, offered.credentials, work, push=True)
+    except NoCredentials as failure:
+        raise Internal(NO_CREDENTIALS) from failure
     except FAILURES as failure:
         raise as_engine_error(failure) from failure
 

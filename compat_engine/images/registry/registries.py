@@ -37,9 +37,7 @@ class Registries:
     async def close(self) -> None:
         await self.http.close()
 
-    async def through(
-        self, domain: str, credentials: Credentials, work: Work[T], push: bool = False, offline: bool = False
-    ) -> T:
+    async def through(self, domain: str, credentials: Credentials, work: Work[T], push: bool = False, offline: bool = False) -> T:
         """The result of `work` on the first place for `domain` that does it: a mirror that fails is passed over, http is only
         tried where nothing answers https. offline: ask for an identity token too. Raises what the last one did."""
         endpoints = await self.hosts.endpoints(domain, push)
