@@ -128,15 +128,23 @@ class Daemon:
             self.remove_containers()
         self.stop()
         left = self.leftovers()
-        for command in (["ip", "link", "del", self.label], *(["nft", "delete", "table", *table] for table in self.tables())):
-            subprocess.run(command, capture_output=True, check=False)
-        for parent in self.cgroups():
-            for directory in sorted((path for path in parent.rglob("*") if path.is_dir()), reverse=True):
-                directory.rmdir()
-            parent.rmdir()
+        self._sweep()
         shutil.rmtree(self.run, ignore_errors=True)
         shutil.rmtree(self.data, ignore_errors=True)
         return left
+
+    def _sweep(self) -> None:
+        """End and delete what a failed test left, so that it does not fail the next one too."""
+        for command in (["ip", "link", "del", self.label], *(["nft", "delete", "table", *table] for table in self.tables())):
+            subprocess.run(command, capture_output=True, check=False)
+        for parent in self.cgroups():
+            for directory in sorted((path for path in [parent, *parent.rglob("*")] if path.is_dir()), reverse=True):
+                for pid in (directory / "cgroup.procs").read_text().split():
+                    os.kill(int(pid), signal.SIGKILL)
+                _remove_cgroup(directory)
+        for line in reversed(Path("/proc/self/mountinfo").read_text().splitlines()):
+            if (target := line.split()[4]).startswith((str(self.run), str(self.data))):
+                subprocess.run(["umount", "-l", target], check=False)
 
     def cgroups(self) -> list[Path]:
         return [*Path("/sys/fs/cgroup").glob(f"*/{self.label}"), *Path("/sys/fs/cgroup").glob(self.label)]
@@ -148,13 +156,15 @@ class Daemon:
     def leftovers(self) -> list[str]:
         """Mounts, processes, cgroups and interfaces that still belong to this daemon; gives the kernel a little time."""
         deadline = time.monotonic() + 5
-        while (found := self._leftovers()) and time.monotonic() < deadline:
+        while (found := self.belongings()) and time.monotonic() < deadline:
             time.sleep(0.1)
         return found
 
-    def _leftovers(self) -> list[str]:
+    def belongings(self) -> list[str]:
         places = (str(self.run), str(self.data))
-        lines = [*Path("/proc/self/mountinfo").read_text().splitlines(), *_command_lines()]
+        own = f"{self.process.pid if self.process else 0}: "
+        running = [line for line in _command_lines() if not line.startswith(own)]
+        lines = [*Path("/proc/self/mountinfo").read_text().splitlines(), *running]
         cgroups = [str(path) for parent in self.cgroups() for path in parent.iterdir() if path.is_dir()]
         ports = [f"bridge port {port.name}" for port in Path(f"/sys/class/net/{self.label}").glob("brif/*")]
         return [*(line for line in lines if any(place in line for place in places)), *cgroups, *ports]
@@ -164,6 +174,15 @@ def own_daemon(letter: str, number: int, **options: Any) -> Daemon:
     """A daemon whose bridge, table and addresses no other test run on this machine uses at the same time."""
     pid = os.getpid()
     return Daemon(f"ce{letter}{pid % 1000000}", f"10.{100 + pid % 100}.{pid // 100 % 50 * 5 + number}.1/24", **options)
+
+
+def _remove_cgroup(directory: Path) -> None:
+    for _ in range(100):
+        try:
+            return directory.rmdir()
+        except OSError:  # busy until its processes are reaped
+            time.sleep(0.05)
+    raise TimeoutError(f"{directory} stays busy")
 
 
 def _command_lines() -> list[str]:
