@@ -18,8 +18,9 @@ class _Limit:
 
 
 _KERNEL, _MOUNTED = "Your kernel does not support", "or the cgroup is not mounted."
+_DISCARDED = "Limitation discarded."
 _LIMITS = (
-    _Limit(lambda host: host.Memory, ("memory.limit_in_bytes", "memory.max"), "memory limit capabilities", "Limitation discarded."),
+    _Limit(lambda host: host.Memory, ("memory.limit_in_bytes", "memory.max"), "memory limit capabilities", _DISCARDED),
     _Limit(
         lambda host: host.Memory and host.MemorySwap != -1,
         ("memory.memsw.limit_in_bytes", "memory.swap.max"),
@@ -36,7 +37,7 @@ _LIMITS = (
         lambda host: host.MemoryReservation,
         ("memory.soft_limit_in_bytes", "memory.low"),
         "memory soft limit capabilities",
-        "Limitation discarded.",
+        _DISCARDED,
     ),
     _Limit(lambda host: host.PidsLimit, ("pids.max", "pids.max"), "PIDs limit capabilities", "PIDs limit discarded."),
     _Limit(lambda host: host.NanoCpus, ("cpu.cfs_quota_us", "cpu.max"), "CPU CFS scheduler", "CPU period and quota discarded."),

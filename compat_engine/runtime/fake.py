@@ -194,8 +194,8 @@ class FakeRuntime:
         self._containers[container.spec.id] = container
         self._spawn(self._live(container))
 
-    async def attach(self, id: str, streams: Streams, exec_id: str = "") -> socket.socket:
-        process = self._process(id, exec_id)
+    async def attach(self, id: str, streams: Streams) -> socket.socket:
+        process = self._process(id, "")
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
         process.attach(theirs, streams)

@@ -85,12 +85,12 @@ class LinuxRuntime:
                 await asyncio.shield(shim.abandon())
                 raise
 
-    async def attach(self, id: str, streams: Streams, exec_id: str = "") -> socket.socket:
+    async def attach(self, id: str, streams: Streams) -> socket.socket:
         ours, theirs = socket.socketpair()
         with theirs:
             ours.setblocking(False)
             try:
-                await self._running(id).send(_addressed({"op": protocol.ATTACH, **asdict(streams)}, exec_id), [theirs.fileno()])
+                await self._running(id).send({"op": protocol.ATTACH, **asdict(streams)}, [theirs.fileno()])
             except BaseException:
                 ours.close()
                 raise

@@ -73,7 +73,7 @@ class Runtime(Protocol):
     async def create(self, spec: Spec, attached: Sequence[tuple[socket, Streams]] = ()) -> Created:
         """Start shim and init; returns when init exists. Owns the shim's ends of `attached` from the call on, also on failure."""
 
-    async def attach(self, id: str, streams: Streams, exec_id: str = "") -> socket:
+    async def attach(self, id: str, streams: Streams) -> socket:
         """A connected, non-blocking stream socket to the running process (protocol.py tells what travels on it)."""
 
     async def watch(self, id: str) -> int:
