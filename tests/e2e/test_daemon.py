@@ -66,7 +66,8 @@ def test_adoption_takes_less_than_a_second(engine_daemon: Daemon, own: Docker) -
     assert time.monotonic() - began < 2.0  # both cores may be busy with other tests
 
 
-def test_containers_outlive_an_orderly_stop_and_restart_policies_hold(engine_daemon: Daemon, own: Docker) -> None:
+@pytest.mark.parametrize("engine_daemon", [{"settings": {"live-restore": True}}], indirect=True)
+def test_with_live_restore_containers_outlive_an_orderly_stop(engine_daemon: Daemon, own: Docker) -> None:
     own("run", "-d", "--name", "lives", "busybox", "sleep", "600")
     own("run", "-d", "--name", "again", "--restart", "always", "busybox", "sh", "-c", "echo up; sleep 600")
     pid = own.inspect("again")["State"]["Pid"]
@@ -76,6 +77,21 @@ def test_containers_outlive_an_orderly_stop_and_restart_policies_hold(engine_dae
     assert own.state("lives") == "running"
     eventually(lambda: own("logs", "again").split() == ["up", "up"])
     own.wait_state("again", "running")
+
+
+def test_an_orderly_stop_ends_containers_and_the_next_start_restarts_those_that_say_so(engine_daemon: Daemon, own: Docker) -> None:
+    script = "trap 'echo term; exit 3' TERM; echo up; while :; do sleep 0.1; done"
+    for name, policy in (("once", "no"), ("always", "always"), ("stopped", "unless-stopped")):
+        own("run", "-d", "--name", name, "--restart", policy, "busybox", "sh", "-c", script)
+        eventually(lambda name=name: own("logs", name) == "up")  # type: ignore[misc]
+    own("stop", "stopped")
+    engine_daemon.stop()
+    engine_daemon.start()
+    own.wait_state("always", "running")
+    state = own.inspect("once")["State"]
+    assert (state["Status"], state["ExitCode"]) == ("exited", 3)
+    assert own("logs", "once").split() == ["up", "term"]
+    assert own.state("stopped") == "exited"
 
 
 def test_published_ports_survive_a_restart(engine_daemon: Daemon, own: Docker) -> None:
