@@ -33,13 +33,13 @@ def inspect(engine: Engine, word: str, scope: str = "") -> dict[str, Any]:
     return view(engine, network, members=True)
 
 
-def list_networks(engine: Engine, filters: Filters) -> list[dict[str, Any]]:
+def list_networks(engine: Engine, filters: Filters, members: bool = False) -> list[dict[str, Any]]:
     """GET /networks. Raises InvalidParameter for a filter that is not known."""
     check_filters(filters, _LIST_FILTERS)
     _check_types(filters.get("type", ()))
     dangling = _dangling(filters)
     return [
-        view(engine, network, members=False)
+        view(engine, network, members)
         for network in engine.networks.list()
         if any_match(filters.get("name", ()), [network.name])
         and any_match(filters.get("id", ()), [network.id])

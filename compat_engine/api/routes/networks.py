@@ -5,7 +5,7 @@ import json
 from aiohttp import web
 
 from compat_engine.api.params import body, filters, text, variable
-from compat_engine.api.route import Route
+from compat_engine.api.route import VERSION, Route
 from compat_engine.api.streams import answer, nothing
 from compat_engine.engine import connections, networks
 from compat_engine.engine.parts import Engine
@@ -16,7 +16,8 @@ _GO_BOOLEANS = frozenset(("", "1", "t", "T", "TRUE", "true", "True", "0", "f", "
 
 
 async def get_list(request: web.Request, engine: Engine) -> web.StreamResponse:
-    return answer(request, networks.list_networks(engine, filters(request)))
+    members = request[VERSION] < (1, 28)  # from then on only inspect shows them
+    return answer(request, networks.list_networks(engine, filters(request), members))
 
 
 async def get_inspect(request: web.Request, engine: Engine) -> web.StreamResponse:

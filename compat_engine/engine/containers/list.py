@@ -2,7 +2,8 @@
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +16,7 @@ from compat_engine.engine.parts import Engine
 from compat_engine.engine.records import MountPoint
 from compat_engine.engine.registry import Container
 from compat_engine.engine.sizes import sizes
-from compat_engine.errors import EngineError
+from compat_engine.errors import EngineError, NotFound
 
 _STATUS, _IMAGE = b"\x01", b"\x02"  # placeholders in a kept entry: JSON text cannot contain these bytes
 
@@ -37,10 +38,15 @@ async def list(engine: Engine, options: ListOptions) -> bytes:
     images: dict[tuple[str, str], bytes] = {}
     entries = [_entry(engine, container, now, images) for container in found]
     if options.size:
-        for index, container in enumerate(found):
-            entry = {**json.loads(entries[index]), **(await sizes(engine, container.record))}
-            entries[index] = _json(entry)
+        entries = [entry async for entry in _with_sizes(engine, found, entries)]
     return b"[" + b",".join(entries) + b"]"
+
+
+async def _with_sizes(engine: Engine, found: Sequence[Container], entries: Sequence[bytes]) -> AsyncIterator[bytes]:
+    """Measuring takes a while: what is removed meanwhile is no longer listed."""
+    for container, entry in zip(found, entries, strict=True):
+        with suppress(NotFound):
+            yield _json({**json.loads(entry), **(await sizes(engine, container.record))})
 
 
 def select(engine: Engine, options: ListOptions) -> Sequence[Container]:
