@@ -31,7 +31,7 @@ class Endpoint:
 
     base: str
     tls: ssl.SSLContext
-    mirror: bool = False
+    mirror: bool = False  # asked without the client's credentials, and passed over when it fails
     headers: tuple[tuple[str, str], ...] = ()
     namespace: str = ""
 
@@ -59,8 +59,8 @@ class Hosts:
 
     async def insecure(self, host: str) -> bool:
         """Whether `host` (host[:port]) is in insecure-registries, by name or by one of its addresses."""
-        if host in self._insecure:
-            return True
+        if host in self._insecure or host == HUB:
+            return host != HUB
         networks = [ipaddress.ip_network(entry, strict=False) for entry in (*_LOOPBACK, *self._insecure) if is_network(entry)]
         return any(address in network for address in await _addresses(host) for network in networks)
 
@@ -105,7 +105,7 @@ class Hosts:
             not (entry.get("skip_verify") or await self.insecure(parts.netloc)),
         )
         headers = tuple((name, value) for name, values in (entry.get("header") or {}).items() for value in _words(values))
-        return Endpoint(base, await asyncio.to_thread(context, trust), True, headers, namespace)
+        return Endpoint(base, await asyncio.to_thread(context, trust), bool(namespace), headers, namespace)
 
     def _trust(self, host: str, verify: bool) -> Trust:
         for directory in self._directories:

@@ -3,7 +3,6 @@
 import asyncio
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
 
@@ -127,9 +126,7 @@ async def _compressed(
     try:
         job = asyncio.ensure_future(library.workers.run("compress", [file, writing], progress))
         try:
-            async with aclosing(_read(reading, job)) as content:
-                result = await work(content)
-            return result, await job
+            return await work(_read(reading, job)), await job
         except BaseException:
             job.cancel()
             await asyncio.gather(job, return_exceptions=True)
@@ -142,16 +139,23 @@ async def _compressed(
 
 
 async def _read(fd: int, job: "asyncio.Future[Any]") -> AsyncGenerator[bytes, None]:
-    """What comes through a pipe until the job at its other end has ended and all of it is read."""
-    while True:
-        try:
-            piece = os.read(fd, _PIECE)
-        except BlockingIOError:
-            if job.done():
-                return
-            await _readable(fd, job)
-        else:
-            yield piece
+    """What comes through a pipe until the job at its other end has ended and all of it is read.
+
+    On a descriptor of its own: the HTTP client may go on asking for a moment after its request has failed.
+    """
+    own = os.dup(fd)
+    try:
+        while True:
+            try:
+                piece = os.read(own, _PIECE)
+            except BlockingIOError:
+                if job.done():
+                    return
+                await _readable(own, job)
+            else:
+                yield piece
+    finally:
+        os.close(own)
 
 
 async def _readable(fd: int, job: "asyncio.Future[Any]") -> None:
