@@ -48,6 +48,7 @@ RULES: dict[str, Rule] = {
     "images*": Rule(SUBSYSTEM, "isal zstandard msgspec"),
     "logs*": Rule(SUBSYSTEM, "msgspec"),
     "runtime*": Rule(SUBSYSTEM),
+    "network.dns*": Rule(SUBSYSTEM, "dns"),
     "network*": Rule(SUBSYSTEM),
     "volumes*": Rule(SUBSYSTEM),
     "engine*": Rule(f"{BELOW_ENGINE} {SUBSYSTEM} wire __version__", "pydantic msgspec"),

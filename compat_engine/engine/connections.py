@@ -4,7 +4,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from ipaddress import ip_address, ip_network
 
-from compat_engine.engine.endpoints import port_requests, reserve_one
+from compat_engine.engine.endpoints import port_requests, reserve_one, resolve
+from compat_engine.engine.netfiles import add_network, remove_network
 from compat_engine.engine.networks import event_attributes
 from compat_engine.engine.parts import Engine
 from compat_engine.engine.registry import Container
@@ -49,6 +50,9 @@ async def connect(engine: Engine, word: str, request: NetworkConnect) -> None:
             await _plug_in(engine, container, network, settings)
         endpoints = {**container.record.endpoints, network.name: settings}
         await engine.containers.update(container, record=replace(container.record, endpoints=endpoints))
+        if container.state.pid and (endpoint := engine.networks.endpoints(container.id).get(network.name)):
+            add_network(engine, container, endpoint)
+            await resolve(engine, container, container.state.pid)
 
 
 async def disconnect(engine: Engine, word: str, request: NetworkDisconnect) -> None:
@@ -65,7 +69,10 @@ async def disconnect(engine: Engine, word: str, request: NetworkDisconnect) -> N
             raise InvalidParameter("container cannot be disconnected from host network or connected to host network")
         name = _name_of(engine, container, network)
         if container.state.running and container.state.pid:
+            endpoint = engine.networks.endpoints(container.id).get(network.name)
             await engine.networks.disconnect(container.id, network, container.state.pid)
+            if endpoint:
+                remove_network(engine, container, endpoint)
             attributes = {"container": container.id, **event_attributes(network)}
             engine.events.publish("network", "disconnect", network.id, attributes)
         rest = {word: asked for word, asked in container.record.endpoints.items() if word != name}

@@ -1,20 +1,17 @@
 """A container's way onto its networks: reserve before the shim runs, connect when its namespace exists, release at the exit."""
 
-import os
 import re
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 
+from compat_engine.engine.netfiles import has_names, upstreams
 from compat_engine.engine.parts import Engine
 from compat_engine.engine.registry import Container
-from compat_engine.errors import Internal, InvalidParameter
+from compat_engine.errors import EngineError, InvalidParameter
 from compat_engine.ids import short
-from compat_engine.network import files
-from compat_engine.network.model import BRIDGE, Endpoint, PortRequest
+from compat_engine.network.dns.resolvers import Asked
+from compat_engine.network.model import Endpoint, PortRequest
 from compat_engine.wire.container import PortBinding
 from compat_engine.wire.network import EndpointSettings
-
-_RESOLV, _HOSTS = Path("/etc/resolv.conf"), Path("/etc/hosts")
 
 
 async def reserve(engine: Engine, container: Container) -> dict[str, Endpoint]:
@@ -40,7 +37,6 @@ async def reserve(engine: Engine, container: Container) -> dict[str, Endpoint]:
 async def reserve_one(
     engine: Engine, container: Container, word: str, asked: EndpointSettings, mac: str, ports: Sequence[PortRequest]
 ) -> Endpoint:
-    names = [container.name, *(asked.Aliases or ()), short(container.id)]
     return await engine.networks.reserve(
         container.id,
         word,
@@ -48,8 +44,49 @@ async def reserve_one(
         ip=asked.IPAMConfig.IPv4Address if asked.IPAMConfig else "",
         mac=mac,
         ports=ports,
-        dns_names=list(dict.fromkeys(names)),
+        dns_names=dns_names(container, asked),
     )
+
+
+def dns_names(container: Container, asked: EndpointSettings) -> list[str]:
+    """What other containers of a network may call this one, in Docker's order."""
+    names = [container.name, *(asked.Aliases or ()), short(container.id), container.record.config.Hostname or ""]
+    return list(dict.fromkeys(name for name in names if name))
+
+
+async def renamed(engine: Engine, container: Container) -> None:
+    """Its networks know a container by its new name, and no longer by the old one."""
+    endpoints = engine.networks.endpoints(container.id).values()
+    names = {one.network_id: dns_names(container, _settings(container, one)) for one in endpoints}
+    await engine.networks.rename(container.id, container.name, names)
+
+
+async def resolve(engine: Engine, container: Container, pid: int) -> None:
+    """Serve DNS in the namespace of `pid`, when one of the container's networks has names. Raises Internal."""
+    endpoints = engine.networks.endpoints(container.id)
+    if has_names(endpoints):
+        links = {one.network_id: _links(engine, _settings(container, one).Links or ()) for one in endpoints.values()}
+        await engine.networks.resolve(container.id, pid, Asked(upstreams(engine, container), links))
+
+
+def _settings(container: Container, endpoint: Endpoint) -> EndpointSettings:
+    """What was asked for in the endpoint's network, which the record may name by its id."""
+    asked = container.record.endpoints
+    words = (word for word in asked if word == endpoint.network or endpoint.network_id.startswith(word))
+    return asked.get(next(words, "")) or EndpointSettings()
+
+
+def _links(engine: Engine, links: Iterable[str]) -> dict[str, str]:
+    """ "container:alias" as alias -> a name of that container; by its id, where there is one yet, as that one stays."""
+    found = {}
+    for link in links:
+        word, _, alias = link.removeprefix("/").partition(":")
+        try:
+            target = short(engine.containers.find(word).id)
+        except EngineError:
+            target = word
+        found[(alias or word).lower()] = target
+    return found
 
 
 async def connect(engine: Engine, container: Container, endpoints: dict[str, Endpoint], pid: int) -> None:
@@ -60,6 +97,7 @@ async def connect(engine: Engine, container: Container, endpoints: dict[str, End
     for endpoint in endpoints.values():
         await engine.networks.connect(endpoint, pid)
         engine.events.publish("network", "connect", endpoint.network_id, _event(engine, container, endpoint))
+    await resolve(engine, container, pid)
 
 
 async def disconnected(engine: Engine, container: Container) -> None:
@@ -94,61 +132,3 @@ def _requests(port: str, bindings: Iterable[PortBinding]) -> Iterable[PortReques
     for number in range(int(match[1]), int(match[2] or match[1]) + 1):
         for binding in bindings:
             yield PortRequest(number, (proto or "tcp").lower(), binding.HostIp, binding.HostPort)
-
-
-def network_files(engine: Engine, container: Container, endpoints: dict[str, Endpoint], hostname: str) -> dict[str, str]:
-    """Write /etc/hosts, /etc/hostname and /etc/resolv.conf into the container's directory: container path -> host path.
-
-    A container in another's network shows that one's files. Raises InvalidParameter (--add-host), Internal.
-    """
-    mode = container.record.host_config.NetworkMode
-    owner = engine.containers.find(mode.partition(":")[2]) if mode.startswith("container:") else container
-    directory = engine.tree.container(owner.id)
-    if owner is container:
-        try:
-            _write(directory / "hostname", f"{hostname}\n")
-            _write(directory / "hosts", _hosts(engine, container, endpoints, hostname))
-            _write(directory / "resolv.conf", _resolv_conf(engine, container))
-        except OSError as error:
-            raise Internal(f"cannot write {error.filename}: {error.strerror}") from error
-    return {f"/etc/{name}": str(directory / name) for name in ("resolv.conf", "hostname", "hosts")}
-
-
-def _write(path: Path, text: str) -> None:
-    """In place: a restart must not lose the inode that another container shows as its own."""
-    with open(path, "w", encoding="utf-8", opener=lambda name, flags: os.open(name, flags, 0o644)) as file:
-        file.write(text)
-
-
-def _hosts(engine: Engine, container: Container, endpoints: dict[str, Endpoint], hostname: str) -> str:
-    record = container.record
-    extra = record.host_config.ExtraHosts or ()
-    try:
-        if record.host_config.NetworkMode == "host":
-            return files.host_copy(_read(_HOSTS), extra, "127.0.0.1")
-        addresses = [endpoint.ip for endpoint in endpoints.values() if endpoint.ip]
-        return files.hosts(hostname, record.config.Domainname, addresses, extra, _host_gateway(engine))
-    except ValueError as error:
-        raise InvalidParameter(str(error)) from error
-
-
-def _host_gateway(engine: Engine) -> str:
-    return next((network.gateway for network in engine.networks.list() if network.name == BRIDGE), "")
-
-
-def _resolv_conf(engine: Engine, container: Container) -> str:
-    host = container.record.host_config
-    return files.resolv_conf(
-        _read(_RESOLV),
-        host.Dns or engine.config.dns,
-        host.DnsSearch or engine.config.dns_search,
-        host.DnsOptions or engine.config.dns_options,
-        loopback=host.NetworkMode == "host",
-    )
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8", errors="replace")
-    except FileNotFoundError:
-        return ""

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from compat_engine.engine import volumes
 from compat_engine.engine.compile import Inputs, environment, rlimits
-from compat_engine.engine.endpoints import network_files
 from compat_engine.engine.logattrs import log_attributes
+from compat_engine.engine.netfiles import network_files
 from compat_engine.engine.parts import Engine
 from compat_engine.engine.records import ContainerRecord
 from compat_engine.engine.registry import Container

@@ -7,6 +7,7 @@ import shutil
 from compat_engine.engine.clock import rfc3339nano
 from compat_engine.engine.containers.remove import discard
 from compat_engine.engine.containers.start import launch
+from compat_engine.engine.endpoints import resolve
 from compat_engine.engine.health import watch
 from compat_engine.engine.monitor import Monitor
 from compat_engine.engine.parts import Engine
@@ -53,6 +54,7 @@ async def _adopt(engine: Engine, container: Container, pid: int) -> None:
     if container.state.pid != pid:
         # Its start was done, and the daemon died before it could write that down.
         await engine.containers.update(container, state=container.state.to("running", pid=pid, started_at=rfc3339nano()))
+    await resolve(engine, container, pid)
     watch(engine, container)
 
 

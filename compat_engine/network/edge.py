@@ -8,6 +8,7 @@ import asyncio
 import errno
 import logging
 import os
+import socket
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from compat_engine.errors import Internal
 from compat_engine.kernel.netns import network_of
 from compat_engine.network import netlink
 from compat_engine.network.conntrack import forget_udp
+from compat_engine.network.dns.sockets import open_resolver, open_socket
 from compat_engine.network.netlink import Link, NetlinkSocket
 from compat_engine.network.nft import Nft
 from compat_engine.network.plan import BridgePlan, VethPlan
@@ -52,6 +54,15 @@ class Edge(Protocol):
 
     async def loopback(self, pid: int) -> None:
         """lo up in the network namespace of `pid`."""
+
+    async def resolver_sockets(self, pid: int) -> tuple[int, socket.socket, socket.socket]:
+        """The network namespace of `pid`, and in it a UDP and a listening TCP socket that get what is sent to 127.0.0.11 port 53.
+
+        All three are the caller's to close, and keep the namespace alive.
+        """
+
+    async def socket_in(self, namespace: int, family: socket.AddressFamily, kind: socket.SocketKind) -> socket.socket:
+        """A socket in that network namespace, not bound and not blocking."""
 
     async def nft(self, commands: str) -> None:
         """One transaction."""
@@ -106,6 +117,12 @@ class LinuxEdge:
 
     async def default_route(self, gateway: str, interface: str, pid: int) -> None:
         await self._run(f"set default route via {gateway}", self._default_route, gateway, interface, pid)
+
+    async def resolver_sockets(self, pid: int) -> tuple[int, socket.socket, socket.socket]:
+        return await self._run("open the resolver", open_resolver, pid)
+
+    async def socket_in(self, namespace: int, family: socket.AddressFamily, kind: socket.SocketKind) -> socket.socket:
+        return await self._run("open a socket", open_socket, namespace, family, kind)
 
     async def nft(self, commands: str) -> None:
         await self._run("change the nftables ruleset", self._nft.run, commands)

@@ -1,5 +1,7 @@
 """An `Edge` without a kernel, so that everything above it is tested as it is, without root."""
 
+import os
+import socket
 from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -18,6 +20,7 @@ class FakeEdge:
     host_addresses: dict[str, list[str]] = field(default_factory=dict)
     namespaces: dict[int, list[VethPlan]] = field(default_factory=dict)  # pid -> its interfaces; lo is up in each
     commands: list[str] = field(default_factory=list)  # nft transactions
+    resolvers: dict[int, tuple[int, int]] = field(default_factory=dict)  # pid -> its UDP and TCP port on 127.0.0.1
     refuse: str = ""
     closed: bool = False
 
@@ -60,6 +63,20 @@ class FakeEdge:
     async def loopback(self, pid: int) -> None:
         self._perhaps_refuse("loopback")
         self.namespaces.setdefault(pid, [])
+
+    async def resolver_sockets(self, pid: int) -> tuple[int, socket.socket, socket.socket]:
+        """Real ones, in the namespace of the test, at ports of the kernel's choice."""
+        self._perhaps_refuse("resolver_sockets")
+        udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        udp.bind(("127.0.0.1", 0))
+        tcp = socket.create_server(("127.0.0.1", 0))
+        self.resolvers[pid] = (udp.getsockname()[1], tcp.getsockname()[1])
+        return os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC), udp, tcp
+
+    async def socket_in(self, namespace: int, family: socket.AddressFamily, kind: socket.SocketKind) -> socket.socket:
+        sock = socket.socket(family, kind)
+        sock.setblocking(False)
+        return sock
 
     async def nft(self, commands: str) -> None:
         self._perhaps_refuse("nft")

@@ -72,6 +72,22 @@ def resolv_conf(
     return "".join(lines)
 
 
+def embedded_resolv_conf(host_text: str, search: Sequence[str] = (), options: Sequence[str] = ()) -> str:
+    """For a container on a network with names: the engine's resolver, which is asked for bare names first (ndots)."""
+    found = _parse(host_text)
+    words = list(options) or found["options"]
+    ndots = [] if any(word.startswith("ndots:") for word in words) else ["ndots:0"]
+    return resolv_conf(host_text, ("127.0.0.11",), search, [*words, *ndots])
+
+
+def name_servers(host_text: str, asked: Sequence[str] = ()) -> list[tuple[str, bool]]:
+    """Whom the engine's resolver asks, and whether from the host's own network: the host's servers on 127/8 are not elsewhere."""
+    if asked:
+        return [(server, False) for server in asked if server != "127.0.0.11"]
+    found = _parse(host_text)["nameserver"] or FALLBACK_SERVERS
+    return [(server, _local(server)) for server in found]
+
+
 def _parse(text: str) -> dict[str, list[str]]:
     """nameserver, search and options of a resolv.conf; the last search line counts, as in resolv.conf(5)."""
     found: dict[str, list[str]] = {"nameserver": [], "search": [], "options": []}

@@ -7,7 +7,7 @@ from the records; then the kernel learns of it (dataplane.py).
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Collection, Sequence
+from collections.abc import Awaitable, Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from ipaddress import ip_address, ip_network
@@ -19,6 +19,7 @@ from compat_engine.ids import new_id
 from compat_engine.network.claims import Claims, ip_range_of
 from compat_engine.network.dataplane import Dataplane
 from compat_engine.network.default import place_default_bridge
+from compat_engine.network.dns.resolvers import Asked, Resolvers
 from compat_engine.network.drivers import driver_of
 from compat_engine.network.edge import Edge, LinuxEdge
 from compat_engine.network.ipam import DEFAULT_POOLS, Subnet, check_pools, choose_subnet, default_gateway, refuse_overlap
@@ -41,6 +42,7 @@ class Networks:
         self._networks: dict[str, Network] = {}
         self._claims = Claims()
         self._relays = Relays()
+        self._resolvers = Resolvers(edge)
         self._dataplane = Dataplane(edge, config.table)
         self._leaving: set[str] = set()  # ids of endpoints being released
         self._changing = asyncio.Lock()  # create and remove of networks, one at a time
@@ -58,12 +60,14 @@ class Networks:
             await networks._dataplane.restore(bridges, networks._claims.all())
             for endpoint in networks._claims.all():
                 await networks._relays.open(endpoint, networks._claims.sockets(endpoint))
+                networks._resolvers.join(endpoint)
         except BaseException:
             await networks.close()
             raise
         return networks
 
     async def close(self) -> None:
+        self._resolvers.close()
         self._relays.close_all()
         self._claims.close()
         await self._dataplane.close()
@@ -165,10 +169,24 @@ class Networks:
         return endpoint
 
     async def connect(self, endpoint: Endpoint, pid: int) -> None:
-        """Put the endpoint into the network namespace of `pid`, then open its published ports. Raises Internal."""
+        """Put the endpoint into the network namespace of `pid`, open its published ports, announce its names. Raises Internal."""
         network = self._networks[endpoint.network_id]
         await self._dataplane.connect(endpoint, driver_of(network.driver).endpoint(network, endpoint), pid)
         await self._relays.open(endpoint, self._claims.sockets(endpoint))
+        self._resolvers.join(endpoint)
+
+    async def resolve(self, container_id: str, pid: int, asked: Asked) -> None:
+        """Serve DNS at 127.0.0.11 in the network namespace of `pid` until its endpoints are released; or heed what is asked now.
+
+        Raises Internal.
+        """
+        await self._resolvers.serve(container_id, pid, asked)
+
+    async def rename(self, container_id: str, name: str, dns_names: Mapping[str, Sequence[str]]) -> None:
+        """A container's new name, and the names each network (by id) knows it by from now on."""
+        for endpoint in self._claims.of_container(container_id):
+            renamed = replace(endpoint, container_name=name, dns_names=tuple(dns_names[endpoint.network_id]))
+            await self._replace(renamed)
 
     async def loopback(self, pid: int) -> None:
         """lo up, for a container in no network at all."""
@@ -189,12 +207,17 @@ class Networks:
         if endpoint.default_route and others:
             heir = replace(others[0], default_route=True)
             await self._edge.default_route(heir.gateway, heir.interface, pid)
-            await self._records.commit(Put(ENDPOINTS, heir.key, heir.dump()))
-            self._claims.replace(heir)
+            await self._replace(heir)
 
     async def keep(self, running: Collection[str]) -> None:
         """After recovery: release the endpoints of every container that is not in `running`."""
         await self._release([endpoint for endpoint in self._claims.all() if endpoint.container not in running])
+
+    async def _replace(self, endpoint: Endpoint) -> None:
+        """The same endpoint in another role, or with other names."""
+        await self._records.commit(Put(ENDPOINTS, endpoint.key, endpoint.dump()))
+        self._claims.replace(endpoint)
+        self._resolvers.join(endpoint)
 
     async def _release(self, endpoints: Sequence[Endpoint]) -> None:
         """Once for each, whoever else asks for it meanwhile.
@@ -206,6 +229,8 @@ class Networks:
         if not leaving:
             return
         self._leaving.update(endpoint.id for endpoint in leaving)
+        for endpoint in leaving:
+            self._resolvers.leave(endpoint)
         try:
             await self._dataplane.release(leaving)
             await self._records.commit(*(Delete(ENDPOINTS, endpoint.key) for endpoint in leaving))

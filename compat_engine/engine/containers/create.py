@@ -34,7 +34,7 @@ async def create(engine: Engine, request: CreateRequest, name: str, platform: st
     args = arguments(config)
     if not args or not args[0]:
         raise InvalidParameter("no command specified")
-    for link in host.Links or ():
+    for link in (host.Links or ()) if host.NetworkMode in ("", "default", "bridge") else ():
         _refuse_link(engine, link.partition(":")[0])
     host = _resolve_modes(engine, host)
     check_endpoints(engine, _endpoints(request, host))

@@ -1,6 +1,7 @@
 """POST /containers/{id}/rename."""
 
 from compat_engine.engine.containers.create import attributes
+from compat_engine.engine.endpoints import renamed
 from compat_engine.engine.parts import Engine
 from compat_engine.errors import Conflict, InvalidParameter
 from compat_engine.ids import check_name
@@ -19,4 +20,5 @@ async def rename(engine: Engine, word: str, name: str) -> None:
             await engine.containers.rename(container, check_name(f"/{name.removeprefix('/')}"))
         except (Conflict, InvalidParameter) as error:
             raise type(error)(f"Error when allocating new name: {error}") from None
+        await renamed(engine, container)
     engine.events.publish("container", "rename", container.id, {**attributes(container.record), "oldName": f"/{old}"})

@@ -1,0 +1,130 @@
+"""/etc/hosts, /etc/hostname and /etc/resolv.conf of a container: written at its start, kept up when its networks change."""
+
+import hashlib
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from compat_engine.engine.parts import Engine
+from compat_engine.engine.registry import Container
+from compat_engine.errors import Internal, InvalidParameter
+from compat_engine.network import files
+from compat_engine.network.dns.forward import Upstream
+from compat_engine.network.model import BRIDGE, PREDEFINED, Endpoint
+
+_RESOLV, _HOSTS = Path("/etc/resolv.conf"), Path("/etc/hosts")
+
+
+def network_files(engine: Engine, container: Container, endpoints: dict[str, Endpoint], hostname: str) -> dict[str, str]:
+    """Write /etc/hosts, /etc/hostname and /etc/resolv.conf into the container's directory: container path -> host path.
+
+    A container in another's network shows that one's files. Raises InvalidParameter (--add-host), Internal.
+    """
+    mode = container.record.host_config.NetworkMode
+    owner = engine.containers.find(mode.partition(":")[2]) if mode.startswith("container:") else container
+    directory = engine.tree.container(owner.id)
+    if owner is container:
+        try:
+            _write(directory / "hostname", f"{hostname}\n")
+            _write(directory / "hosts", _hosts(engine, container, endpoints, hostname))
+            _write_resolv_conf(directory, _resolv_conf(engine, container, has_names(endpoints)))
+        except OSError as error:
+            raise Internal(f"cannot write {error.filename}: {error.strerror}") from error
+    return {f"/etc/{name}": str(directory / name) for name in ("resolv.conf", "hostname", "hosts")}
+
+
+def add_network(engine: Engine, container: Container, endpoint: Endpoint) -> None:
+    """A running container came into one more network. Raises Internal.
+
+    Its /etc/resolv.conf changes when names are new to it, unless somebody has edited the file.
+    """
+    directory = engine.tree.container(container.id)
+    try:
+        with open(directory / "hosts", "a", encoding="utf-8") as file:
+            file.write(_own_line(container, endpoint))
+        if has_names([endpoint.network]) and _pristine(directory):
+            _write_resolv_conf(directory, _resolv_conf(engine, container, named=True))
+    except OSError as error:
+        raise Internal(f"cannot write {error.filename}: {error.strerror}") from error
+
+
+def remove_network(engine: Engine, container: Container, endpoint: Endpoint) -> None:
+    """A running container left a network: only its own line goes. Raises Internal."""
+    path = engine.tree.container(container.id) / "hosts"
+    try:
+        own = _own_line(container, endpoint)
+        _write(path, "".join(line for line in _read(path).splitlines(keepends=True) if line != own))
+    except OSError as error:
+        raise Internal(f"cannot write {error.filename}: {error.strerror}") from error
+
+
+def has_names(networks: Iterable[str]) -> bool:
+    """Whether one of them is of the user's own: those resolve names."""
+    return any(network not in PREDEFINED for network in networks)
+
+
+def upstreams(engine: Engine, container: Container) -> tuple[Upstream, ...]:
+    """Whom the container's resolver asks about everybody else."""
+    found = files.name_servers(_read(_RESOLV), container.record.host_config.Dns or engine.config.dns)
+    return tuple(Upstream(server, from_host) for server, from_host in found)
+
+
+def _own_line(container: Container, endpoint: Endpoint) -> str:
+    config = container.record.config
+    return files.own_names(config.Hostname or os.uname().nodename, config.Domainname, _addresses([endpoint]))
+
+
+def _addresses(endpoints: Iterable[Endpoint]) -> list[str]:
+    return [address for endpoint in endpoints for address in (endpoint.ip, endpoint.ipv6) if address]
+
+
+def _write(path: Path, text: str) -> None:
+    """In place: a restart must not lose the inode that another container shows as its own."""
+    with open(path, "w", encoding="utf-8", opener=lambda name, flags: os.open(name, flags, 0o644)) as file:
+        file.write(text)
+
+
+def _write_resolv_conf(directory: Path, text: str) -> None:
+    _write(directory / "resolv.conf", text)
+    _write(directory / "resolv.conf.hash", _hash(text))
+
+
+def _pristine(directory: Path) -> bool:
+    """Whether resolv.conf is as it was written here."""
+    return _read(directory / "resolv.conf.hash") == _hash(_read(directory / "resolv.conf"))
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _hosts(engine: Engine, container: Container, endpoints: Mapping[str, Endpoint], hostname: str) -> str:
+    record = container.record
+    extra = record.host_config.ExtraHosts or ()
+    try:
+        if record.host_config.NetworkMode == "host":
+            return files.host_copy(_read(_HOSTS), extra, "127.0.0.1")
+        addresses = _addresses(endpoints.values())
+        return files.hosts(hostname, record.config.Domainname, addresses, extra, _host_gateway(engine))
+    except ValueError as error:
+        raise InvalidParameter(str(error)) from error
+
+
+def _host_gateway(engine: Engine) -> str:
+    return next((network.gateway for network in engine.networks.list() if network.name == BRIDGE), "")
+
+
+def _resolv_conf(engine: Engine, container: Container, named: bool) -> str:
+    host = container.record.host_config
+    search, options = host.DnsSearch or engine.config.dns_search, host.DnsOptions or engine.config.dns_options
+    if named:
+        return files.embedded_resolv_conf(_read(_RESOLV), search, options)
+    servers = host.Dns or engine.config.dns
+    return files.resolv_conf(_read(_RESOLV), servers, search, options, loopback=host.NetworkMode == "host")
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
+        return ""

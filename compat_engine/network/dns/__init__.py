@@ -1,0 +1,1 @@
+"""The resolver each container on a user-defined network finds at 127.0.0.11."""

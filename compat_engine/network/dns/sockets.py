@@ -1,0 +1,68 @@
+"""The resolver's sockets in a container's network namespace.
+
+They are bound to ports of the kernel's choice, and what is sent to 127.0.0.11 port 53 is readdressed to them, so that a container
+may have a name server of its own on port 53 of every address. The readdressing is nftables' plain rewriting of ports, there and
+back: unlike NAT it needs no connection tracking, which would slow down all traffic of the namespace.
+"""
+
+import os
+import socket
+
+from compat_engine.kernel.netns import network_of
+from compat_engine.network.nft import Nft
+
+ADDRESS, PORT = "127.0.0.11", 53
+BACKLOG = 128
+
+
+def open_resolver(pid: int) -> tuple[int, socket.socket, socket.socket]:
+    """The namespace, the UDP and the TCP socket; instead of those of a daemon before. Raises OSError, Internal (nftables)."""
+    namespace = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    opened = []
+    try:
+        with network_of(namespace):
+            for kind in (socket.SOCK_DGRAM, socket.SOCK_STREAM):
+                opened.append(socket.socket(socket.AF_INET, kind))
+                opened[-1].bind((ADDRESS, 0))
+            udp, tcp = opened
+            tcp.listen(BACKLOG)
+            _readdress(udp.getsockname()[1], tcp.getsockname()[1])
+    except BaseException:
+        for sock in opened:
+            sock.close()
+        os.close(namespace)
+        raise
+    return namespace, udp, tcp
+
+
+def open_socket(namespace: int, family: socket.AddressFamily, kind: socket.SocketKind) -> socket.socket:
+    with network_of(namespace):
+        sock = socket.socket(family, kind)
+    sock.setblocking(False)
+    return sock
+
+
+def rules(udp: int, tcp: int) -> str:
+    """One transaction of nft(8). Questions and answers alike pass the output hook of their sender."""
+    return f"""\
+add table ip compat-dns
+delete table ip compat-dns
+table ip compat-dns {{
+    chain output {{
+        type filter hook output priority mangle
+        ip daddr {ADDRESS} udp dport {PORT} udp dport set {udp}
+        ip daddr {ADDRESS} tcp dport {PORT} tcp dport set {tcp}
+        ip saddr {ADDRESS} udp sport {udp} udp sport set {PORT}
+        ip saddr {ADDRESS} tcp sport {tcp} tcp sport set {PORT}
+    }}
+}}
+"""
+
+
+def _readdress(udp: int, tcp: int) -> None:
+    """A context of its own, as its netlink socket belongs to the namespace it was made in."""
+    nft = Nft()
+    try:
+        nft.run(rules(udp, tcp))
+    finally:
+        nft.close()
