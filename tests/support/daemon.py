@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.support import busybox_image
+from tests.support.docker import PATIENCE
 
 ROOT = Path(__file__).parent.parent.parent
 START_SECONDS = 15.0
@@ -24,7 +25,7 @@ STOP_SECONDS = 40.0
 class UnixConnection(http.client.HTTPConnection):
     """HTTP over a unix socket, for the few requests a test makes by hand."""
 
-    def __init__(self, path: str, timeout: float = 10) -> None:
+    def __init__(self, path: str, timeout: float = 10 * PATIENCE) -> None:
         super().__init__("docker", timeout=timeout)
         self.path = path
 
@@ -80,7 +81,7 @@ class Daemon:
         with (self.run / "daemon.log").open("ab") as log:
             environment = {**os.environ, "PYTHONPATH": str(ROOT)}
             self.process = subprocess.Popen(self.command(), stdout=log, stderr=log, cwd="/", env=environment)
-        deadline = time.monotonic() + START_SECONDS
+        deadline = time.monotonic() + START_SECONDS * PATIENCE
         while not self.answers():
             assert self.process.poll() is None, f"the daemon ended with {self.process.returncode}:\n{self.log[-4000:]}"
             assert time.monotonic() < deadline, f"no answer within {START_SECONDS:g} s:\n{self.log[-4000:]}"
@@ -115,7 +116,7 @@ class Daemon:
     def _end(self, sign: signal.Signals) -> None:
         if self.process is not None:
             self.process.send_signal(sign)
-            self.process.wait(STOP_SECONDS)
+            self.process.wait(STOP_SECONDS * PATIENCE)
             self.process = None
 
     def remove_containers(self) -> None:

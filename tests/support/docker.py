@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 Result = subprocess.CompletedProcess[str]
+PATIENCE = float(os.environ.get("COMPAT_TEST_PATIENCE", "1"))  # time limits are multiplied by it: an emulated machine is slow
 _MAKES_CONTAINER = ("run", "create")
 
 
@@ -37,7 +38,7 @@ class Docker:
         """The finished command, whatever its exit code; stdin is closed unless `input` is given."""
         given: dict[str, Any] = {"stdin": subprocess.DEVNULL} if input is None else {"input": input}
         environment = {**self.environment, **(env or {})}
-        return subprocess.run(self.command(*args), capture_output=True, text=True, timeout=timeout, env=environment, **given)
+        return subprocess.run(self.command(*args), capture_output=True, text=True, timeout=timeout * PATIENCE, env=environment, **given)
 
     def __call__(self, *args: str, input: str | None = None, timeout: float = 60) -> str:
         """Standard output without the last newline; fails the test when the command does."""
@@ -104,7 +105,7 @@ class Terminal:
 
     def expect(self, text: str, seconds: float = 15) -> str:
         """Everything shown since the last match, once `text` is in it."""
-        deadline = time.monotonic() + seconds
+        deadline = time.monotonic() + seconds * PATIENCE
         while text not in self.seen:
             assert time.monotonic() < deadline, f"{text!r} did not appear in {self.seen!r}"
             if select.select([self.master], [], [], 0.1)[0]:
@@ -121,12 +122,12 @@ class Terminal:
         return data.decode(errors="replace")
 
     def wait(self, seconds: float = 15) -> int:
-        return self.process.wait(seconds)
+        return self.process.wait(seconds * PATIENCE)
 
 
 def eventually(probe: Callable[[], T], seconds: float = 10) -> T:
     """The first true value of `probe()`; fails when none comes in time."""
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + seconds * PATIENCE
     while not (value := probe()):
         assert time.monotonic() < deadline, f"nothing within {seconds:g} s"
         time.sleep(0.03)
