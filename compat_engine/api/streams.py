@@ -46,20 +46,22 @@ def stream_type(request: web.Request, tty: bool) -> str:
     return MULTIPLEXED if not tty and request[VERSION] >= (1, 42) else RAW
 
 
-async def start(request: web.Request, content_type: str) -> web.StreamResponse:
+async def start(request: web.Request, content_type: str, headers: Mapping[str, str] | None = None) -> web.StreamResponse:
     """The head, sent at once; the body follows by `write`."""
-    response = web.StreamResponse(headers={"Content-Type": content_type})
+    response = web.StreamResponse(headers={"Content-Type": content_type, **(headers or {})})
     if request.version >= (1, 1):
         response.enable_chunked_encoding()
     await response.prepare(request)
     return response
 
 
-async def chunks(request: web.Request, source: AsyncIterator[bytes], content_type: str) -> web.StreamResponse:
+async def chunks(
+    request: web.Request, source: AsyncIterator[bytes], content_type: str, headers: Mapping[str, str] | None = None
+) -> web.StreamResponse:
     """Send what `source` yields as it comes. An error before the first chunk is an ordinary one."""
     async with _closing(source):
         first = await anext(source, None)
-        response = await start(request, content_type)
+        response = await start(request, content_type, headers)
         if first is not None:
             await response.write(first)
             await _rest(request, response, source)

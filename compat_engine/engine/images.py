@@ -17,7 +17,7 @@ from compat_engine.images.reference import Reference, repository_tag
 _LIST_FILTERS = frozenset(("before", "dangling", "label", "reference", "since", "until"))
 _PRUNE_FILTERS = frozenset(("dangling", "label", "label!", "until"))
 _NEVER = "0001-01-01T00:00:00Z"
-_CONFIG = (
+CONFIG_KEYS = (
     *("User", "ExposedPorts", "Env", "Cmd", "Healthcheck", "ArgsEscaped", "Volumes", "WorkingDir", "Entrypoint"),
     *("OnBuild", "Labels", "StopSignal", "Shell"),
 )
@@ -62,7 +62,7 @@ def inspect(engine: Engine, word: str, platform: str) -> dict[str, Any]:
         "RepoDigests": engine.images.digests(image.id),
         **_present({"Parent": image.parent, "Comment": comment, "Created": image.created}),
         **_present({"DockerVersion": config.get("docker_version"), "Author": config.get("author")}),
-        "Config": {name: image.runtime[name] for name in _CONFIG if image.runtime.get(name)},
+        "Config": {name: image.runtime[name] for name in CONFIG_KEYS if image.runtime.get(name)},
         "Architecture": architecture,
         **_present({"Variant": variant}),
         "Os": system,

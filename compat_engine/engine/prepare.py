@@ -31,7 +31,7 @@ async def prepare(engine: Engine, container: Container, endpoints: dict[str, End
     record, host = container.record, container.record.host_config
     validate_start(host)
     _check_subpaths(container)
-    _make_bind_sources(container)
+    make_bind_sources(container)
     for point in record.mounts:
         if point.type == "volume":
             await volumes.mount(engine, container.id, point)
@@ -107,7 +107,8 @@ def _check_subpaths(container: Container) -> None:
             raise InvalidParameter(f"subpath {point.subpath} leads out of volume {point.name}")
 
 
-def _make_bind_sources(container: Container) -> None:
+def make_bind_sources(container: Container) -> None:
+    """Docker makes a missing bind source, a directory of root's. Raises Internal."""
     for point in container.record.mounts:
         if point.type == "bind" and not os.path.lexists(point.source):
             try:

@@ -35,6 +35,8 @@ class Unpacked:
 class Extractor:
     """One layer: `run` once. Raises BadTar for what no layer may hold, OSError for what the filesystem refuses."""
 
+    layer = True  # names that begin with .wh. are whiteouts
+
     def __init__(self, progress: Callable[[int], None] = lambda written: None) -> None:
         self._progress = progress
         self._result = Unpacked()
@@ -55,21 +57,33 @@ class Extractor:
         for count, entry in enumerate(reader):
             if count > _ENTRY_LIMIT:
                 raise BadTar("too many entries in archive")
-            path = clean(entry.name)
+            path = self.admit(entry)
             base = path.rpartition(b"/")[2]
-            if base.startswith(_WHITEOUT):
+            if self.layer and base.startswith(_WHITEOUT):
                 self._whiteout(path, base)
             elif path:
                 self._types[entry.type](path, entry, reader)
-            elif entry.type == b"5":
-                self._describe(b".", entry)
             else:
-                raise BadTar("the root of an archive must be a directory")
+                self.root(entry)
         for path, mtime in self._times.items():
-            if _is_directory(path):  # a later entry may have replaced it
+            if is_directory(path):  # a later entry may have replaced it
                 _set_time(path, mtime)
-        self._result.implied = {path for path in self._result.implied if _is_directory(path)}
+        self._result.implied = {path for path in self._result.implied if is_directory(path)}
         return self._result
+
+    def admit(self, entry: Entry) -> bytes:
+        """Where the entry goes, b"" for the root. Raises BadTar when it may go nowhere."""
+        return clean(entry.name)
+
+    def root(self, entry: Entry) -> None:
+        """An entry for the root itself."""
+        if entry.type != b"5":
+            raise BadTar("the root of an archive must be a directory")
+        self._describe(b".", entry)
+
+    def link_target(self, entry: Entry) -> bytes:
+        """What a hard link names. Raises BadTar when that is outside."""
+        return clean(entry.link)
 
     def _file(self, path: bytes, entry: Entry, reader: TarReader) -> None:
         fd = self._make(path, lambda: os.open(path, _CREATE, entry.mode))
@@ -114,7 +128,7 @@ class Extractor:
         self._times[path] = _time(entry)
 
     def _hard_link(self, path: bytes, entry: Entry, reader: TarReader) -> None:
-        target = clean(entry.link)
+        target = self.link_target(entry)
         if target != path:
             self._make(path, lambda: os.link(target, path, follow_symlinks=False), source=target)
             _describe_link(path, entry)
@@ -141,7 +155,7 @@ class Extractor:
     def _whiteout(self, path: bytes, base: bytes) -> None:
         parent = path[: -len(base)].rstrip(b"/")
         if base == _OPAQUE:
-            if parent and not _is_directory(parent):
+            if parent and not is_directory(parent):
                 self._parents(path)
             os.setxattr(parent or b".", "trusted.overlay.opaque", b"y", follow_symlinks=False)
             return
@@ -155,7 +169,7 @@ class Extractor:
         try:
             self._make(target, lambda: os.mknod(target, stat.S_IFCHR, 0), keep=True)
         except FileExistsError:  # a whiteout hides what is below this layer, never what the layer itself brings
-            if _is_directory(target):
+            if is_directory(target):
                 os.setxattr(target, "trusted.overlay.opaque", b"y", follow_symlinks=False)
 
     def _make(
@@ -176,7 +190,7 @@ class Extractor:
                     raise
                 self._parents(path)
             except FileExistsError:
-                if keep or (keep_directory and _is_directory(path)):
+                if keep or (keep_directory and is_directory(path)):
                     raise
                 self._clear(path)
         return call() or 0
@@ -190,13 +204,13 @@ class Extractor:
                 if path[:at] in self._whiteouts:
                     os.setxattr(path[:at], "trusted.overlay.opaque", b"y", follow_symlinks=False)
             except FileExistsError:
-                if path[:at] in self._whiteouts and not _is_directory(path[:at]):
+                if path[:at] in self._whiteouts and not is_directory(path[:at]):
                     self._clear(path[:at])
                     continue
             at = path.find(b"/", at + 1)
 
     def _clear(self, path: bytes) -> None:
-        if _is_directory(path):
+        if is_directory(path):
             shutil.rmtree(path)
         else:
             os.unlink(path)
@@ -283,7 +297,7 @@ def _set_xattr(target: int | bytes, name: bytes, value: bytes, entry: Entry) -> 
             raise
 
 
-def _is_directory(path: bytes) -> bool:
+def is_directory(path: bytes) -> bool:
     try:
         return stat.S_ISDIR(os.lstat(path).st_mode)
     except OSError:

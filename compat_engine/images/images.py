@@ -7,11 +7,13 @@ from typing import Any
 from compat_engine.images import gc
 from compat_engine.images.archive_load import Platform, load
 from compat_engine.images.archive_save import save
+from compat_engine.images.commit import Step, commit
 from compat_engine.images.import_ import import_
 from compat_engine.images.library import Library, now_text
 from compat_engine.images.records import Image, Layer
 from compat_engine.images.reference import Reference
 from compat_engine.images.remove import InUse, Removal, User, prune, remove
+from compat_engine.images.roots import Roots
 from compat_engine.images.snapshots import Snapshots
 from compat_engine.store.records import Records
 from compat_engine.store.tree import Tree
@@ -24,6 +26,7 @@ class Images:
 
     def __init__(self, tree: Tree, records: Records) -> None:
         self.library = Library(tree, records, self._released)
+        self._roots = Roots(self.library.workers, tree.tmp)
 
     @classmethod
     async def open(cls, tree: Tree, records: Records) -> "Images":
@@ -39,6 +42,15 @@ class Images:
     @property
     def snapshots(self) -> Snapshots:
         return self.library.snapshots
+
+    @property
+    def roots(self) -> Roots:
+        """Containers' filesystems as archives."""
+        return self._roots
+
+    async def commit(self, snapshot: str, parent: Image, step: Step, name: Reference | None = None) -> Image:
+        """The image a snapshot makes of its parent. Raises Internal."""
+        return await commit(self.library, snapshot, parent, step, name)
 
     def find(self, word: str, platform: str = "") -> Image:
         """By reference, id, unique prefix or digest. Raises NotFound, InvalidParameter."""

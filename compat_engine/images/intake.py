@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import fcntl
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from shutil import rmtree
@@ -16,6 +16,10 @@ from compat_engine.images.waiting import uninterrupted
 from compat_engine.images.workers import Workers
 
 _PIPE = 1 << 20  # bytes between the loop and the worker
+
+
+class Unstorable(Internal):
+    """The host refused the bytes; the cause is the OSError."""
 
 
 @contextlib.asynccontextmanager
@@ -31,25 +35,44 @@ async def workspace(tmp: Path) -> AsyncIterator[Path]:
 async def feed(workers: Workers, job: str, body: AsyncIterator[bytes], *targets: int, **arguments: Any) -> dict[str, Any]:
     """Runs `job` on [pipe, *targets] and writes `body` into the pipe.
 
-    Raises what `body` does, InvalidParameter for a bad archive, Internal when the bytes cannot be stored.
+    Raises what `body` does, InvalidParameter for a bad archive, Unstorable when the bytes cannot be stored.
     """
+    ended: list[OSError] = []
+    try:
+        return await inflow(workers, job, body, *targets, failed=ended.append, **arguments)
+    except OSError as error:
+        if error in ended:
+            raise Unstorable(f"cannot store the archive: {error.strerror}") from error
+        raise
+
+
+async def inflow(
+    workers: Workers,
+    job: str,
+    body: AsyncIterator[bytes],
+    *targets: int,
+    failed: Callable[[OSError], None] = lambda error: None,
+    **arguments: Any,
+) -> dict[str, Any]:
+    """The same, but an OSError of the job's is raised as it is, once `failed` has heard of it."""
     with _pipe() as (reading, writing):
         task = asyncio.ensure_future(workers.run(job, [reading, *targets], **arguments))
         try:
             await _pour(body, writing, task)
             os.dup2(reading, writing)  # closes our writing end: end of file for the worker
-            return await _stored(task)
+            return await _result(task, failed)
         except BaseException:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
             raise
 
 
-async def _stored(job: "asyncio.Future[dict[str, Any]]") -> dict[str, Any]:
+async def _result(job: "asyncio.Future[dict[str, Any]]", failed: Callable[[OSError], None]) -> dict[str, Any]:
     try:
         return await job
     except OSError as error:
-        raise Internal(f"cannot store the archive: {error.strerror}") from error
+        failed(error)
+        raise
 
 
 async def _pour(body: AsyncIterator[bytes], fd: int, job: "asyncio.Future[Any]") -> None:

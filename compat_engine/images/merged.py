@@ -63,7 +63,7 @@ class Merged:
                 found = os.stat(name, dir_fd=fd, follow_symlinks=False)
             except FileNotFoundError:
                 continue
-            return fd, None if _is_whiteout(found) else found
+            return fd, None if is_whiteout(found) else found
         return -1, None
 
     def child(self, stack: Sequence[int], name: str) -> list[int]:
@@ -79,7 +79,7 @@ class Merged:
                     break  # a whiteout or a file hides what is below
                 raise
             parts.append(self._keep(part))
-            if _is_opaque(part):
+            if is_opaque(part):
                 break
         return parts
 
@@ -162,12 +162,12 @@ def _describe(source: int, status: os.stat_result, target: int) -> None:
     os.utime(target, ns=(status.st_atime_ns, status.st_mtime_ns))
 
 
-def _is_whiteout(status: os.stat_result) -> bool:
+def is_whiteout(status: os.stat_result) -> bool:
     return stat.S_ISCHR(status.st_mode) and status.st_rdev == 0
 
 
-def _is_opaque(fd: int) -> bool:
+def is_opaque(directory: int | str) -> bool:
     try:
-        return os.getxattr(fd, _OPAQUE) == b"y"
+        return os.getxattr(directory, _OPAQUE) == b"y"
     except OSError:
         return False

@@ -18,6 +18,7 @@ from compat_engine.shim.spec import Overlay
 from compat_engine.store.tree import Tree
 
 _EMPTY = "empty"  # the lower directory of an image without layers: overlayfs wants one
+_MARK = ".dockerenv"  # by which programs know that they run in a container
 
 
 class Snapshots:
@@ -130,6 +131,9 @@ class Snapshots:
         # The upper directory's own mode and owner are what the container's / shows.
         os.chown(directory / "diff", root.st_uid, root.st_gid)
         os.chmod(directory / "diff", stat.S_IMODE(root.st_mode))
+        mark = os.open(directory / "diff" / _MARK, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC)
+        os.fchmod(mark, 0o755)
+        os.close(mark)
 
 
 def discard(directory: Path, tmp: Path) -> None:

@@ -27,6 +27,7 @@ from typing import Any
 from compat_engine.images.codecs import BadArchive, Input, ahead, chunks, codec_of
 from compat_engine.images.extract import Extractor, write_all
 from compat_engine.images.merged import Merged, copy_tree
+from compat_engine.images.rootjobs import JOBS as ROOT_JOBS
 from compat_engine.images.tarreader import Source, TarReader
 from compat_engine.images.transit import compress, fetch
 from compat_engine.kernel.libc import check, libc
@@ -112,7 +113,7 @@ def copy_up(fds: list[int], arguments: dict[str, Any], reply: Reply) -> dict[str
     return {"found": copy_tree(arguments["lowers"], arguments["path"], fds[0])}
 
 
-JOBS = {job.__name__: job for job in (spool, receive, extract, inherit, copy_up, fetch, compress)}
+JOBS = {job.__name__: job for job in (spool, receive, extract, inherit, copy_up, fetch, compress)} | ROOT_JOBS
 
 
 def main(fd: int) -> None:

@@ -92,7 +92,7 @@ def _covered(item: Mount, mounts: tuple[Mount, ...]) -> bool:
 def _mount_one(root: int, item: Mount, spec: Spec, cgroup: CgroupNamespace) -> None:
     try:
         if item.type == "bind":
-            _bind(root, item)
+            bind(root, item)
         elif item.type == "cgroup":
             cgroup.ready()
             cgroupfs.mount(root, item, spec)
@@ -109,7 +109,8 @@ def _detail(error: OSError, item: Mount) -> str:
     return f"{error.filename}: {reason(error)}" if error.filename else reason(error)
 
 
-def _bind(root: int, item: Mount) -> None:
+def bind(root: int, item: Mount) -> None:
+    """A mount of type "bind" inside `root`; where it goes is made when missing. Raises OSError, Failure for its flags."""
     options = mountflags.parse(item.flags)
     tree = m.open_tree(item.source, recursive=options.recursive)
     try:

@@ -176,10 +176,6 @@ async def post_prune(request: web.Request, engine: Engine) -> web.StreamResponse
     return answer(request, await prune.prune(engine, params.filters(request)))
 
 
-async def not_yet(request: web.Request, engine: Engine) -> web.StreamResponse:
-    raise NotImplementedHere(f"{request.method} {request.path} is not supported by this engine yet")
-
-
 def _tail(word: str) -> int:
     """-1 (all) for what is not a number, as in dockerd."""
     return int(word) if word.isdecimal() and len(word) < 10 else -1
@@ -206,11 +202,6 @@ routes = [
     Route("GET", "/containers/{id}/logs", get_logs, live=True),
     Route("GET", "/containers/{id}/attach/ws", get_attach_ws),
     Route("GET", "/containers/{id}/stats", get_stats, live=True),
-    Route("GET", "/containers/{id}/changes", not_yet),
-    Route("GET", "/containers/{id}/export", not_yet),
-    Route("GET", "/containers/{id}/archive", not_yet),
-    Route("HEAD", "/containers/{id}/archive", not_yet),
-    Route("PUT", "/containers/{id}/archive", not_yet),
     Route("POST", "/containers/{id}/start", post_start),
     Route("POST", "/containers/{id}/stop", post_stop),
     Route("POST", "/containers/{id}/restart", post_restart),
@@ -222,6 +213,5 @@ routes = [
     Route("POST", "/containers/{id}/attach", post_attach),
     Route("POST", "/containers/{id}/resize", post_resize),
     Route("POST", "/containers/{id}/update", post_update),
-    Route("POST", "/commit", not_yet),
     Route("DELETE", "/containers/{id}", delete),
 ]
