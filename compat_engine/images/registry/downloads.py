@@ -6,6 +6,7 @@ a broken line, a client that leaves and the daemon itself; the next who wants it
 
 import asyncio
 import contextlib
+import errno
 import os
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
@@ -17,7 +18,7 @@ from typing import Any
 
 from compat_engine.errors import Internal
 from compat_engine.ids import short
-from compat_engine.images.intake import feed
+from compat_engine.images.intake import Unstorable, feed
 from compat_engine.images.layers import Unpacked
 from compat_engine.images.library import Library
 from compat_engine.images.records import Descriptor
@@ -85,15 +86,11 @@ class Downloads:
         self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.expire()
 
-    def expire(self, age: float = _KEPT) -> int:
-        """Removes what nobody came back for within `age` seconds; returns its bytes."""
-        freed = 0
+    def expire(self, age: float = _KEPT) -> None:
+        """Removes what nobody came back for within `age` seconds."""
         for entry in os.scandir(self._directory):
-            status = entry.stat(follow_symlinks=False)
-            if f"sha256:{entry.name}" not in self._current and status.st_mtime <= time.time() - age:
+            if f"sha256:{entry.name}" not in self._current and entry.stat().st_mtime <= time.time() - age:
                 os.unlink(entry.path)
-                freed += status.st_blocks * 512
-        return freed
 
     @contextlib.asynccontextmanager
     async def get(self, blob: Descriptor, unpack: bool, opener: Opener, say: Say) -> AsyncIterator[Download]:
@@ -139,8 +136,11 @@ class Downloads:
         async with self._slots:
             try:
                 await self._fetch(download, opener)
-            except OSError as error:
-                raise Internal(f"failed to register layer: {error.strerror or error}") from error
+            except (OSError, Unstorable) as error:
+                cause = error if isinstance(error, OSError) else error.__cause__
+                if isinstance(cause, OSError) and cause.errno == errno.ENOSPC:  # what is there would only be in the way
+                    await asyncio.to_thread(_discard, download.file)
+                raise Internal(f"failed to register layer: {getattr(cause, 'strerror', None) or cause}") from error
 
     async def _fetch(self, download: Download, opener: Opener) -> None:
         """Once more from the start when a resumed blob is wrong: what was kept may have been."""

@@ -21,6 +21,7 @@ from compat_engine.images.registry.tls import Trust, context
 _BUFFER = 256 << 10  # bytes read ahead of the consumer
 _CONNECT = 30  # seconds to a connection
 _SILENCE = 60  # seconds without a byte
+_DIGESTION = 900  # the same after an upload, which some registries copy to where they keep it before they answer
 _REDIRECTS = 10
 _REDIRECTING = (301, 302, 303, 307, 308)
 _JSON_LIMIT = 4 << 20  # bytes
@@ -104,6 +105,7 @@ class Http:
             ssl=tls if tls is not None else True,
             allow_redirects=False,
             proxy=_proxy(sent.url),
+            timeout=_patience(_SILENCE if sent.body is None else _DIGESTION),
         ) as response:
             yield response
 
@@ -111,13 +113,16 @@ class Http:
         if self._session is None:
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(limit=0),
-                timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT, sock_read=_SILENCE),
                 auto_decompress=False,
                 read_bufsize=_BUFFER,
                 cookie_jar=aiohttp.DummyCookieJar(),
                 headers={"User-Agent": f"compat-engine/{__version__}", "Accept-Encoding": "identity"},
             )
         return self._session
+
+
+def _patience(silence: float) -> aiohttp.ClientTimeout:
+    return aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT, sock_read=silence)
 
 
 async def body(response: aiohttp.ClientResponse, limit: int) -> bytes:

@@ -20,6 +20,7 @@ from compat_engine.images.registry.failures import FAILURES, as_engine_error
 from compat_engine.images.registry.manifest import ImageManifest, Platform
 from compat_engine.images.registry.progress import Say, message, step
 from compat_engine.images.registry.registries import Registries
+from compat_engine.images.registry.retry import retried
 from compat_engine.images.waiting import together
 
 _CONFIG_LIMIT = 8 << 20  # bytes
@@ -43,6 +44,7 @@ async def pull(registries: Registries, wanted: Wanted, pulled: Callable[[Referen
 
     Raises NotFound, Internal and Unauthorized in Docker's words; nothing is said before the registry has shown a manifest.
     """
+    registries.downloads.expire()
     news = False
 
     async def work(client: Client) -> None:
@@ -124,7 +126,8 @@ class _Pull:
         known = self._library.images.get(manifest.config.digest)
         if known is not None:
             return known
-        config = await self._repository.small_blob(manifest.config, _CONFIG_LIMIT)
+        getting = partial(self._repository.small_blob, manifest.config, _CONFIG_LIMIT)
+        config = await retried(getting, self._registries.attempts, self._registries.pause)
         _check_system(config)
         diff_ids = parse_config(config)["rootfs"]["diff_ids"]
         if len(diff_ids) != len(manifest.layers):

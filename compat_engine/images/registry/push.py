@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 from compat_engine.errors import Internal
 from compat_engine.ids import short
@@ -16,7 +17,7 @@ from compat_engine.images.registry.failures import FAILURES, NO_CREDENTIALS, NoC
 from compat_engine.images.registry.manifest import DOCKER_CONFIG, DOCKER_LAYER, DOCKER_MANIFEST, Platform
 from compat_engine.images.registry.progress import Say, message, step
 from compat_engine.images.registry.registries import Registries
-from compat_engine.images.registry.retry import Attempts
+from compat_engine.images.registry.retry import retried
 from compat_engine.images.registry.uploads import Layer, Upload
 from compat_engine.images.waiting import together
 
@@ -82,6 +83,15 @@ def _neighbours(library: Library, reference: Reference, diff_id: str) -> tuple[s
     return tuple(sorted(found))
 
 
+def _keeps_its_manifest(library: Library, image: Image) -> bool:
+    """An image from a registry goes on as it came, and so does one from an archive, unless its layers are plain tars as `docker
+    save` writes them: those go as gzip."""
+    if image.manifest is None:
+        return False
+    known = any(name.digest == image.manifest.digest for name in library.references(image.id))
+    return known or all(blob.media_type in (_GZIP, _ZSTD, DOCKER_LAYER) for blob in image.blobs)
+
+
 class _Push:
     """One tag of one repository."""
 
@@ -101,6 +111,7 @@ class _Push:
         self._image = image
         self._neighbours = neighbours
         self._say = say
+        self._exact = _keeps_its_manifest(registries.library, image)
 
     async def run(self) -> None:
         for layer in reversed(self._image.layers):
@@ -109,7 +120,7 @@ class _Push:
         sent = dict(zip(numbers, await together([self._layer(number) for number in numbers]), strict=True))
         manifest = await self._manifest([sent[number] for number in range(len(numbers))])
         await self._configuration()
-        await self._retried(lambda: self._repository.put_manifest(self._reference.tag, manifest))
+        await self._retried(partial(self._repository.put_manifest, self._reference.tag, manifest))
         await self._remember(manifest.descriptor.digest)
         self._report(manifest.descriptor)
 
@@ -120,15 +131,14 @@ class _Push:
             self._say(step(short(layer.diff_id), "Waiting"))
         async with registries.upload_slots:
             upload = Upload(self._library, registries.packed, self._repository, layer, self._say)
-            return await upload.run(registries.upload_attempts, registries.pause)
+            return await upload.run(registries.attempts, registries.pause)
 
     def _packs(self, blob: Descriptor) -> bool:
-        """An image that came with its manifest goes as it came; of others, what no registry's client could read is gzipped."""
-        return self._image.manifest is None and blob.media_type not in (_GZIP, _ZSTD)
+        return not self._exact and blob.media_type not in (_GZIP, _ZSTD)
 
     async def _manifest(self, layers: list[Descriptor]) -> Found:
         image = self._image
-        if image.manifest is not None:
+        if image.manifest is not None and self._exact:
             content = await asyncio.to_thread(self._library.blobs.read, image.manifest.digest)
             return Found(image.manifest.media_type, content)
         config = Descriptor(DOCKER_CONFIG, image.id, image.config_size)
@@ -147,13 +157,7 @@ class _Push:
         await self._retried(send)
 
     async def _retried(self, work: Callable[[], Awaitable[None]]) -> None:
-        attempts = Attempts(self._registries.upload_attempts, lambda text: None, self._registries.pause)
-        while True:
-            try:
-                await work()
-                return
-            except FAILURES as failure:
-                await attempts.failed(failure)
+        await retried(work, self._registries.attempts, self._registries.pause)
 
     async def _remember(self, digest: str) -> None:
         """RepoDigests: the registry has it under this name now."""

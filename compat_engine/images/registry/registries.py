@@ -30,7 +30,7 @@ class Registries:
         self.downloads = Downloads(library, config.max_concurrent_downloads, config.max_download_attempts, pause)
         self.packed = Packed(library)
         self.upload_slots = asyncio.Semaphore(config.max_concurrent_uploads)
-        self.upload_attempts = config.max_download_attempts
+        self.attempts = config.max_download_attempts
         self.pause = pause
         self.registering = asyncio.Lock()  # one pull at a time adds its image: the next finds the layers they share
 

@@ -1,10 +1,12 @@
 """When to try again: passing failures, with growing pauses the client sees counted down."""
 
 import asyncio
-from collections.abc import Callable
-from typing import NoReturn
+from collections.abc import Awaitable, Callable
+from typing import NoReturn, TypeVar
 
-from compat_engine.images.registry.failures import Failure, NoCredentials, Refused
+from compat_engine.images.registry.failures import FAILURES, Failure, NoCredentials, Refused
+
+T = TypeVar("T")
 
 PAUSE = 5.0  # seconds, times the number of failures, as Docker's engine does
 _LONGEST = 60.0
@@ -38,6 +40,16 @@ class Attempts:
             self._say(f"Retrying in {whole} second{'' if whole == 1 else 's'}")
             await asyncio.sleep(min(seconds, 1))
             seconds -= 1
+
+
+async def retried(work: Callable[[], Awaitable[T]], limit: int, pause: float) -> T:
+    """The result of something small, tried again without a word to the client. Raises its last failure."""
+    attempts = Attempts(limit, lambda text: None, pause)
+    while True:
+        try:
+            return await work()
+        except FAILURES as failure:
+            await attempts.failed(failure)
 
 
 def _raise(failure: Failure) -> NoReturn:

@@ -1,6 +1,7 @@
 """TLS to registries: the system's authorities, and per host the files of a certs.d directory."""
 
 import ssl
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -36,26 +37,32 @@ def read_directory(directory: Path, verify: bool) -> Trust:
 
 def context(trust: Trust) -> ssl.SSLContext:
     """Blocks on the files. Raises Internal for one that cannot be used."""
-    if trust == Trust():
-        return _system()
-    made = ssl.create_default_context()
+    if not trust.authorities and not trust.clients:
+        return _common(trust.verify)
+    made = _made(trust.verify)
     for path in trust.authorities:
         _load(made.load_verify_locations, path)
     for certificate, key in trust.clients:
         _load(made.load_cert_chain, certificate, key)
-    if not trust.verify:
-        made.check_hostname = False
-        made.verify_mode = ssl.CERT_NONE
     return made
 
 
 @cache
-def _system() -> ssl.SSLContext:
-    return ssl.create_default_context()
+def _common(verify: bool) -> ssl.SSLContext:
+    return _made(verify)
 
 
-def _load(function: "object", *paths: Path | None) -> None:
+def _made(verify: bool) -> ssl.SSLContext:
+    if verify:
+        return ssl.create_default_context()
+    unchecked = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # without the system's authorities, whose reading takes its time
+    unchecked.check_hostname = False
+    unchecked.verify_mode = ssl.CERT_NONE
+    return unchecked
+
+
+def _load(function: Callable[..., None], *paths: Path | None) -> None:
     try:
-        function(*paths)  # type: ignore[operator]
+        function(*paths)
     except (OSError, ssl.SSLError) as error:
         raise Internal(f"could not load certificate {paths[0]}: {error}") from error

@@ -19,6 +19,7 @@ from compat_engine.images.reference import Reference, parse
 from compat_engine.images.registry.auth import ANONYMOUS, Credentials
 from compat_engine.images.registry.pull import Wanted, pull
 from compat_engine.images.registry.registries import Registries
+from compat_engine.kernel.mounts import MS_REMOUNT, mount, umount2
 from compat_engine.store.records import Records
 from compat_engine.store.tree import Tree
 from tests.support.fake_registry import OCI_CONFIG, OCI_MANIFEST, FakeRegistry, basic, cut, fake_registry, ranged
@@ -481,3 +482,20 @@ async def test_hosts_toml(tmp_path: Path, registry: FakeRegistry) -> None:
 async def test_nobody_there(puller: Puller) -> None:
     text = 'Get "http://127.0.0.1:1/v2/": dial tcp 127.0.0.1:1: connect: connection refused'
     assert await puller.fails("127.0.0.1:1/a:1") == text
+
+
+async def test_a_full_disk(tmp_path: Path, registry: FakeRegistry) -> None:
+    registry.add("a/b", "1", ONE, NOISE)
+    mount("tmpfs", str(tmp_path), "tmpfs", 0, "size=4m")
+    try:
+        puller = await Puller(tmp_path).open()
+        try:
+            text = await puller.fails(f"{registry.host}/a/b:1")
+            assert text == "failed to register layer: no space left on device"
+            assert not puller.partial(registry.layers("a/b", "1")[1]).exists()
+            mount(None, str(tmp_path), "tmpfs", MS_REMOUNT, "size=64m")
+            assert await puller.pull(f"{registry.host}/a/b:1")
+        finally:
+            await puller.close()
+    finally:
+        umount2(str(tmp_path), 0)

@@ -22,7 +22,7 @@ from compat_engine.images.registry.search import search
 from compat_engine.store.records import Records
 from compat_engine.store.tree import Tree
 from tests.support.fake_registry import FakeRegistry, basic, fake_registry
-from tests.support.tars import COMPRESSORS, Item, body, digest, docker_archive, tar
+from tests.support.tars import COMPRESSORS, Item, body, digest, docker_archive, oci_layout, tar
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 AMD64 = ("linux", "amd64", "")
@@ -132,6 +132,20 @@ async def test_a_pulled_image_goes_on_as_it_came(store: Store, registry: FakeReg
         await store.push(f"{other.host}/x:2")
         assert digest(other.manifests["x", "2"][1]) == found
         assert other.blobs == registry.blobs
+
+
+async def test_plain_layers_of_an_archive_are_packed_though_it_has_a_manifest(store: Store, registry: FakeRegistry) -> None:
+    name = f"{registry.host}/a/b:1"
+    archive, manifest = oci_layout(ONE, TWO, name=name, compress="plain")
+    await store.load(archive)
+    for _ in range(2):
+        await store.push(name)
+        pushed = json.loads(registry.manifests["a/b", "1"][1])
+        assert [layer["mediaType"][-4:] for layer in pushed["layers"]] == ["gzip"] * 2
+    archive, manifest = oci_layout(ONE, TWO, name=name.replace(":1", ":2"), compress="gzip", author="somebody")
+    await store.load(archive)
+    await store.push(name.replace(":1", ":2"))
+    assert digest(registry.manifests["a/b", "2"][1]) == manifest
 
 
 async def test_all_tags_and_none(store: Store, registry: FakeRegistry) -> None:
