@@ -54,8 +54,11 @@ class Monitor:
         state = container.state.to(
             "restarting" if again else "exited", pid=0, exit_code=exit.code, oom_killed=exit.oom, finished_at=exit.time
         )
-        await engine.containers.update(container, state=state)
-        await engine.runtime.forget(container.id)
+        removed = not again and record.host_config.AutoRemove and not container.auto_remove_held
+        if removed:
+            engine.containers.mark_removing(container, state)
+        else:
+            await engine.containers.update(container, state=state)
         if exit.oom:
             engine.events.publish("container", "oom", container.id, attributes(record))
         engine.events.publish(
@@ -65,8 +68,9 @@ class Monitor:
         if again:
             self.schedule(container, lasted)
         container.announce_exit()
-        if not again and record.host_config.AutoRemove and not container.auto_remove_held:
+        if removed:
             await discard(engine, container, volumes=True)
+        await engine.runtime.forget(container.id)  # only now that the exit is on record, or nothing is left to have one
 
     def schedule(self, container: Container, lasted: float) -> None:
         """The next try of a restart policy: 100 ms, doubled each time up to a minute, anew after ten good seconds."""

@@ -144,9 +144,9 @@ class Registry:
         container.record, container.state = record or container.record, state or container.state
         container.view = b""
 
-    def mark_removing(self, container: Container) -> None:
-        """In memory only: after a crash the removal either happened or did not."""
-        container.state = container.state.to("removing")
+    def mark_removing(self, container: Container, state: RunState) -> None:
+        """In memory only: after a crash the removal either happened or did not. state: how it ended."""
+        container.state = state.to("removing")
         container.view = b""
 
     async def rename(self, container: Container, name: str) -> None:

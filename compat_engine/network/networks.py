@@ -37,8 +37,9 @@ class Networks:
     """Open with `await Networks.open(...)`, end with `close()`: bridges, rules and running containers stay. `teardown()` takes
     bridges and rules off the host."""
 
-    def __init__(self, config: Config, records: Records, edge: Edge) -> None:
-        self._config, self._records, self._edge = config, records, edge
+    def __init__(self, config: Config, records: Records, run_records: Records, edge: Edge) -> None:
+        self._config, self._edge = config, edge
+        self._records, self._run_records = records, run_records  # networks; endpoints, which end with the boot at the latest
         self._networks: dict[str, Network] = {}
         self._claims = Claims()
         self._relays = Relays()
@@ -53,7 +54,8 @@ class Networks:
 
         Endpoints in the records count as alive until `keep` says otherwise. Raises Internal when the host cannot do it.
         """
-        networks = cls(config, records, edge or LinuxEdge())
+        tree.run_database.parent.mkdir(mode=0o711, parents=True, exist_ok=True)
+        networks = cls(config, records, Records(tree.run_database, durable=False), edge or LinuxEdge())
         try:
             await networks._load()
             bridges = {network.id: plan for network in networks._networks.values() if (plan := _bridge(network))}
@@ -71,6 +73,7 @@ class Networks:
         self._relays.close_all()
         self._claims.close()
         await self._dataplane.close()
+        self._run_records.close()
 
     async def teardown(self) -> None:
         """Remove bridges and table from the host; the records stay. For the uninstaller and for tests."""
@@ -162,7 +165,7 @@ class Networks:
         draft = Endpoint("", container_id, name, network.name, network.id, dns_names=tuple(dns_names))
         endpoint = self._claims.claim(network, draft, ip, mac, ports)
         try:
-            await self._records.commit(Put(ENDPOINTS, endpoint.key, endpoint.dump()))
+            await self._run_records.commit(Put(ENDPOINTS, endpoint.key, endpoint.dump()))
         except BaseException:
             await _quietly(f"undo of endpoint {endpoint.id}", self._release([endpoint]))
             raise
@@ -215,7 +218,7 @@ class Networks:
 
     async def _replace(self, endpoint: Endpoint) -> None:
         """The same endpoint in another role, or with other names."""
-        await self._records.commit(Put(ENDPOINTS, endpoint.key, endpoint.dump()))
+        await self._run_records.commit(Put(ENDPOINTS, endpoint.key, endpoint.dump()))
         self._claims.replace(endpoint)
         self._resolvers.join(endpoint)
 
@@ -233,7 +236,7 @@ class Networks:
             self._resolvers.leave(endpoint)
         try:
             await self._dataplane.release(leaving)
-            await self._records.commit(*(Delete(ENDPOINTS, endpoint.key) for endpoint in leaving))
+            await self._run_records.commit(*(Delete(ENDPOINTS, endpoint.key) for endpoint in leaving))
         finally:
             for endpoint in leaving:
                 self._relays.close(endpoint)
@@ -284,7 +287,7 @@ class Networks:
             if not self._named(name):
                 await self._put(Network(new_id(), name, driver, _now()))
         await self._load_default_bridge()
-        for document in (await self._records.load(ENDPOINTS)).values():
+        for document in (await self._run_records.load(ENDPOINTS)).values():
             self._claims.restore(Endpoint.load(document))
 
     async def _load_default_bridge(self) -> None:

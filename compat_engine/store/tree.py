@@ -55,6 +55,11 @@ class Tree:
         return self.data / "cache"
 
     @property
+    def run_database(self) -> Path:
+        """Records that end with the boot: endpoints of running containers."""
+        return self.exec / "run.db"
+
+    @property
     def bundles(self) -> Path:
         return self.exec / "containers"
 

@@ -61,6 +61,9 @@ class NoNetworks:
     def find(self, word: str) -> object:
         raise NotFound(f"network {word} not found")
 
+    async def rename(self, container_id: str, name: str, dns_names: object) -> None:
+        """Nothing is connected."""
+
 
 @dataclass
 class Client:

@@ -48,7 +48,7 @@ async def _remove(engine: Engine, container: Container, force: bool, volumes: bo
 
 async def discard(engine: Engine, container: Container, volumes: bool) -> None:
     """Lock held, nothing runs. Readers see `removing` until it is gone."""
-    engine.containers.mark_removing(container)
+    engine.containers.mark_removing(container, container.state)
     container.drop_attached()
     engine.execs.forget(container.id)
     await engine.containers.drop(container)

@@ -114,8 +114,6 @@ async def test_filters(engine: Engine) -> None:
     assert await names(engine, ancestor=["busybox"]) == ["d", "c", "b", "a"]
     assert await names(engine, ancestor=["nope"]) == []
     assert await names(engine, expose=["90-99"]) == ["b"]
-    assert await names(engine, publish=["80/tcp"]) == ["d"]
-    assert await names(engine, publish=["80/udp"]) == []
     assert await names(engine, health=["none"]) == ["d", "c", "b", "a"]
     assert await names(engine, network=["nope"]) == []
     assert await names(engine, is_task=["true"]) == []

@@ -3,7 +3,7 @@ import signal
 
 import pytest
 
-from compat_engine.engine.validate import cpu_set, signal_number, size_bytes, validate
+from compat_engine.engine.validate import cpu_set, signal_number, size_bytes, validate, validate_start
 from compat_engine.errors import EngineError, InvalidParameter
 from compat_engine.wire.container import Config, HostConfig
 
@@ -30,16 +30,11 @@ CPUS = os.cpu_count() or 1
         ),
         ({"LogConfig": {"Type": "foo"}}, 'error looking up logging plugin foo: plugin "foo" not found'),
         ({"LogConfig": {"Type": "json-file", "Config": {"foo": "1"}}}, "unknown log opt 'foo' for json-file log driver"),
-        (
-            {"DeviceRequests": [{"Count": -1, "Capabilities": [["gpu"]]}]},
-            'could not select device driver "" with capabilities: [[gpu]]',
-        ),
         ({"Runtime": "foo"}, "unknown or invalid runtime name: foo"),
         ({"CapAdd": ["FOO"]}, 'invalid CapAdd: unknown capability: "CAP_FOO"'),
         ({"SecurityOpt": ["foo=bar"]}, 'invalid --security-opt 2: "foo=bar"'),
         ({"PortBindings": {"foo": []}}, 'invalid port specification: "foo"'),
         ({"PortBindings": {"80/tcp": [{"HostPort": "x"}]}}, 'invalid port specification: "x"'),
-        ({"Sysctls": {"kernel.foo": "1"}}, "sysctl 'kernel.foo' is not allowed"),
     ],
 )
 def test_refused_in_dockers_words(host: dict[str, object], message: str) -> None:
@@ -80,3 +75,22 @@ def test_sizes_and_cpu_sets() -> None:
     for bad in ("", "a", "2-1", "-1"):
         with pytest.raises(ValueError):
             cpu_set(bad)
+
+
+@pytest.mark.parametrize(
+    ("host", "message"),
+    [
+        (
+            {"DeviceRequests": [{"Count": -1, "Capabilities": [["gpu"]]}]},
+            'could not select device driver "" with capabilities: [[gpu]]',
+        ),
+        ({"Sysctls": {"kernel.foo": "1"}}, 'sysctl "kernel.foo" is not in a separate kernel namespace'),
+        ({"Sysctls": {"net.core.somaxconn": "1"}, "NetworkMode": "host"}, "not allowed in host network namespace"),
+    ],
+)
+def test_refused_only_at_start(host: dict[str, object], message: str) -> None:
+    asked = HostConfig.parse(host)
+    validate(Config(), asked)
+    with pytest.raises(EngineError) as refused:
+        validate_start(asked)
+    assert message in str(refused.value)
