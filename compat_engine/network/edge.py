@@ -25,6 +25,7 @@ from compat_engine.network.nft import Nft
 from compat_engine.network.plan import BridgePlan, VethPlan
 
 T = TypeVar("T")
+Opened = TypeVar("Opened", bound=tuple[int | socket.socket, ...])
 log = logging.getLogger(__name__)
 
 
@@ -119,10 +120,10 @@ class LinuxEdge:
         await self._run(f"set default route via {gateway}", self._default_route, gateway, interface, pid)
 
     async def resolver_sockets(self, pid: int) -> tuple[int, socket.socket, socket.socket]:
-        return await self._run("open the resolver", open_resolver, pid)
+        return await self._open("open the resolver", open_resolver, pid)
 
     async def socket_in(self, namespace: int, family: socket.AddressFamily, kind: socket.SocketKind) -> socket.socket:
-        return await self._run("open a socket", open_socket, namespace, family, kind)
+        return (await self._open("open a socket", _one_socket, namespace, family, kind))[0]
 
     async def nft(self, commands: str) -> None:
         await self._run("change the nftables ruleset", self._nft.run, commands)
@@ -147,6 +148,15 @@ class LinuxEdge:
             return await asyncio.shield(asyncio.get_running_loop().run_in_executor(self._worker, function, *args))
         except OSError as error:
             raise Internal(f"failed to {what}: {error.strerror or error}") from error
+
+    async def _open(self, what: str, function: Callable[..., Opened], *args: object) -> Opened:
+        """As `_run`; what is opened for a caller that has been cancelled meanwhile is closed."""
+        opening = asyncio.ensure_future(self._run(what, function, *args))
+        try:
+            return await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            opening.add_done_callback(_discard)
+            raise
 
     def _add_bridge(self, plan: BridgePlan) -> None:
         link = self._netlink.link(plan.name)
@@ -191,6 +201,16 @@ class LinuxEdge:
         with _namespace(pid) as namespace, _socket_in(namespace) as inside:
             if link := inside.link(interface):
                 inside.request([netlink.default_route(gateway, link.index)])
+
+
+def _one_socket(namespace: int, family: socket.AddressFamily, kind: socket.SocketKind) -> tuple[socket.socket]:
+    return (open_socket(namespace, family, kind),)
+
+
+def _discard(opening: "asyncio.Future[Any]") -> None:
+    if not opening.cancelled() and not opening.exception():
+        for opened in opening.result():
+            os.close(opened if isinstance(opened, int) else opened.detach())
 
 
 @contextmanager

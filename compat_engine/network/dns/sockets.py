@@ -8,10 +8,12 @@ back: unlike NAT it needs no connection tracking, which would slow down all traf
 import os
 import socket
 
+from compat_engine.errors import Internal
 from compat_engine.kernel.netns import network_of
 from compat_engine.network.nft import Nft
 
 ADDRESS, PORT = "127.0.0.11", 53
+TABLE = "compat-dns"
 BACKLOG = 128
 
 
@@ -43,11 +45,10 @@ def open_socket(namespace: int, family: socket.AddressFamily, kind: socket.Socke
 
 
 def rules(udp: int, tcp: int) -> str:
-    """One transaction of nft(8). Questions and answers alike pass the output hook of their sender."""
+    """One transaction of nft(8); fails where the table is. Questions and answers alike pass their sender's output hook."""
     return f"""\
-add table ip compat-dns
-delete table ip compat-dns
-table ip compat-dns {{
+create table ip {TABLE}
+table ip {TABLE} {{
     chain output {{
         type filter hook output priority mangle
         ip daddr {ADDRESS} udp dport {PORT} udp dport set {udp}
@@ -60,9 +61,14 @@ table ip compat-dns {{
 
 
 def _readdress(udp: int, tcp: int) -> None:
-    """A context of its own, as its netlink socket belongs to the namespace it was made in."""
+    """A context of its own, as its netlink socket belongs to the namespace it was made in.
+
+    A table is deleted only where a daemon before has left one: the kernel waits for an RCU grace period then, 8 ms and more.
+    """
     nft = Nft()
     try:
         nft.run(rules(udp, tcp))
+    except Internal:
+        nft.run(f"delete table ip {TABLE}\n{rules(udp, tcp)}")
     finally:
         nft.close()

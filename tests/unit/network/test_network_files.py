@@ -1,6 +1,6 @@
 import pytest
 
-from compat_engine.network.files import host_copy, hosts, resolv_conf
+from compat_engine.network.files import embedded_resolv_conf, host_copy, hosts, name_servers, resolv_conf
 
 
 def test_hosts_as_dockerd_writes_it() -> None:
@@ -36,3 +36,21 @@ HOST = "# c\nnameserver 127.0.0.53\nnameserver 10.0.0.1\nsearch a b\noptions edn
 )
 def test_resolv_conf(host: str, asked: dict[str, object], expected: str) -> None:
     assert resolv_conf(host, **asked) == expected  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("host", "search", "options", "expected"),
+    [
+        (HOST, [], [], "nameserver 127.0.0.11\nsearch a b\noptions edns0 trust-ad ndots:0\n"),
+        (HOST, ["x.test"], ["timeout:1", "ndots:3"], "nameserver 127.0.0.11\nsearch x.test\noptions timeout:1 ndots:3\n"),
+        ("", ["."], [], "nameserver 127.0.0.11\noptions ndots:0\n"),
+    ],
+)
+def test_embedded_resolv_conf(host: str, search: list[str], options: list[str], expected: str) -> None:
+    assert embedded_resolv_conf(host, search, options) == expected
+
+
+def test_name_servers_of_the_hosts_loopback_are_asked_from_the_host() -> None:
+    assert name_servers(HOST) == [("127.0.0.53", True), ("10.0.0.1", False)]
+    assert name_servers(HOST, ["127.0.0.1", "127.0.0.11"]) == [("127.0.0.1", False)]
+    assert name_servers("") == [("8.8.8.8", False), ("8.8.4.4", False)]
