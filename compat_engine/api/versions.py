@@ -122,8 +122,10 @@ def _without_query(*names: str) -> Callable[["MultiDict[str]"], None]:
 
 
 def _shareable_ipc(body: Json) -> None:
+    if body.get(_key(body, "HostConfig")) is None:
+        body[_key(body, "HostConfig")] = {}
     host = _object(body, "HostConfig")
-    if host and not host.get(_key(host, "IpcMode")):
+    if not host.get(_key(host, "IpcMode")):
         host[_key(host, "IpcMode")] = "shareable"
     for mount in _objects(host, "Mounts"):
         _drop(_object(mount, "BindOptions"), "NonRecursive")
