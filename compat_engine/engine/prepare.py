@@ -1,10 +1,7 @@
 """What a start looks up and makes on disk before the shim runs: files, devices, namespaces, cgroups, the seccomp program."""
 
 import os
-import stat
-from collections.abc import Iterable
 from contextlib import AsyncExitStack
-from pathlib import Path
 
 from compat_engine.engine import volumes
 from compat_engine.engine.compile import Inputs, environment, rlimits
@@ -13,16 +10,15 @@ from compat_engine.engine.netfiles import network_files
 from compat_engine.engine.parts import Engine
 from compat_engine.engine.records import ContainerRecord
 from compat_engine.engine.registry import Container
+from compat_engine.engine.resources import devices, resources
 from compat_engine.engine.security import parse_security
 from compat_engine.engine.validate import size_bytes, validate_start
 from compat_engine.errors import Conflict, Internal, InvalidParameter
 from compat_engine.network.model import Endpoint
 from compat_engine.runtime.capabilities import resolve
-from compat_engine.runtime.cgroups.devices import ALLOW_ALL, DEFAULT, DeviceRule, parse_rule
-from compat_engine.runtime.cgroups.resources import Resources, Throttle
 from compat_engine.runtime.shm import mount_shm, unmount_shm
-from compat_engine.shim.spec import Device, Log, Namespaces, Process, User
-from compat_engine.wire.container import DeviceMapping, HostConfig
+from compat_engine.shim.spec import Log, Namespaces, Process, User
+from compat_engine.wire.container import HostConfig
 from compat_engine.wire.exec import ExecCreate
 
 
@@ -37,7 +33,7 @@ async def prepare(engine: Engine, container: Container, endpoints: dict[str, End
             await volumes.mount(engine, container.id, point)
             undo.push_async_callback(volumes.unmount, engine, container.id, point)
     caps = resolve(host.CapAdd or (), host.CapDrop or (), bool(host.Privileged))
-    devices, rules = _devices(host)
+    nodes, rules = devices(host)
     hostname = _hostname(engine, container)
     return Inputs(
         rootfs=engine.images.snapshots.overlay(container.id),
@@ -45,7 +41,7 @@ async def prepare(engine: Engine, container: Container, endpoints: dict[str, End
         cgroups=engine.cgroups.plan(container.id, host.CgroupParent or engine.config.cgroup_parent, resources(host), rules),
         caps=caps,
         seccomp=_seccomp(engine, host, caps),
-        devices=devices,
+        devices=nodes,
         files=network_files(engine, container, endpoints, hostname),
         log=_log(engine, container),
         shm=_shm(engine, container, undo),
@@ -58,41 +54,6 @@ async def prepare(engine: Engine, container: Container, endpoints: dict[str, End
 def release_shm(engine: Engine, container: Container) -> None:
     """After an exit: the shareable /dev/shm, if there was one, goes with the container's processes."""
     unmount_shm(engine.tree.container(container.id) / "shm")
-
-
-def resources(host: HostConfig) -> Resources:
-    """HostConfig's limits as plain numbers; 0 or "" leaves the kernel's default."""
-    return Resources(
-        memory=host.Memory,
-        memory_swap=host.MemorySwap,
-        memory_reservation=host.MemoryReservation,
-        memory_swappiness=host.MemorySwappiness,
-        oom_kill_disable=bool(host.OomKillDisable),
-        nano_cpus=host.NanoCpus,
-        cpu_shares=host.CpuShares,
-        cpu_period=host.CpuPeriod,
-        cpu_quota=host.CpuQuota,
-        cpuset_cpus=host.CpusetCpus,
-        cpuset_mems=host.CpusetMems,
-        pids_limit=host.PidsLimit or 0,
-        blkio_weight=host.BlkioWeight,
-        blkio_weight_device=_throttles((item.Path, item.Weight) for item in host.BlkioWeightDevice or ()),
-        read_bps=_throttles((item.Path, item.Rate) for item in host.BlkioDeviceReadBps or ()),
-        write_bps=_throttles((item.Path, item.Rate) for item in host.BlkioDeviceWriteBps or ()),
-        read_iops=_throttles((item.Path, item.Rate) for item in host.BlkioDeviceReadIOps or ()),
-        write_iops=_throttles((item.Path, item.Rate) for item in host.BlkioDeviceWriteIOps or ()),
-    )
-
-
-def _throttles(limits: Iterable[tuple[str, int]]) -> tuple[Throttle, ...]:
-    found = []
-    for path, rate in limits:
-        try:
-            number = os.stat(path).st_rdev
-        except OSError as error:
-            raise InvalidParameter(f"no such device: {path}: {_reason(error)}") from error
-        found.append(Throttle(os.major(number), os.minor(number), rate))
-    return tuple(found)
 
 
 def _check_subpaths(container: Container) -> None:
@@ -199,62 +160,6 @@ def _log(engine: Engine, container: Container) -> Log:
     size = size_bytes(options.get("max-size", "-1"))
     attributes = log_attributes(container.record.config, options)
     return Log("json-file", str(engine.tree.log(container.id)), size, int(options.get("max-file", "1")), attributes)
-
-
-def _devices(host: HostConfig) -> tuple[tuple[Device, ...], tuple[DeviceRule, ...]]:
-    """The nodes to make beside the default ones, and the cgroup's rules."""
-    if host.Privileged:
-        return tuple(_host_devices()), ALLOW_ALL
-    nodes: list[Device] = []
-    rules = list(DEFAULT)
-    for mapping in host.Devices or ():
-        found = list(_mapped(mapping))
-        nodes += found
-        access = mapping.CgroupPermissions or "rwm"
-        rules += [DeviceRule(True, node.kind, node.major, node.minor, access) for node in found]
-    rules += [parse_rule(text) for text in host.DeviceCgroupRules or ()]
-    return tuple(nodes), tuple(rules)
-
-
-def _mapped(mapping: DeviceMapping) -> Iterable[Device]:
-    source, target = mapping.PathOnHost or "", mapping.PathInContainer or mapping.PathOnHost or ""
-    try:
-        real = os.path.realpath(source, strict=True)
-        if not os.path.isdir(real):
-            yield _device(real, target)
-            return
-        entries = sorted(path for path in Path(real).rglob("*") if not path.is_dir())
-    except OSError as error:
-        raise InvalidParameter(
-            f'error gathering device information while adding custom device "{source}": {_reason(error)}'
-        ) from error
-    for path in entries:
-        yield _device(str(path), f"{target}/{path.relative_to(real)}")
-
-
-def _reason(error: OSError) -> str:
-    return (error.strerror or str(error)).lower()
-
-
-def _device(path: str, target: str) -> Device:
-    status = os.stat(path)
-    kind = "c" if stat.S_ISCHR(status.st_mode) else "b" if stat.S_ISBLK(status.st_mode) else ""
-    if not kind:
-        raise InvalidParameter(f'error gathering device information while adding custom device "{path}": not a device node')
-    number = status.st_rdev
-    return Device(target, kind, os.major(number), os.minor(number), stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid)
-
-
-def _host_devices() -> Iterable[Device]:
-    """Every node below /dev, less what a container has of its own."""
-    own = {"/dev/pts", "/dev/shm", "/dev/mqueue", "/dev/fd", "/dev/console", "/dev/ptmx", "/dev/.udev"}
-    for directory, names, files in os.walk("/dev"):
-        names[:] = [name for name in names if os.path.join(directory, name) not in own]
-        for name in files:
-            path = os.path.join(directory, name)
-            mode = os.lstat(path).st_mode
-            if path not in own and (stat.S_ISCHR(mode) or stat.S_ISBLK(mode)):
-                yield _device(path, path)
 
 
 def exec_process(engine: Engine, record: ContainerRecord, request: ExecCreate) -> Process:

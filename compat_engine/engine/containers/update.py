@@ -5,7 +5,7 @@ from typing import Any
 
 from compat_engine.engine.containers.create import attributes
 from compat_engine.engine.parts import Engine
-from compat_engine.engine.prepare import resources
+from compat_engine.engine.resources import resources
 from compat_engine.engine.validate import validate
 from compat_engine.errors import Conflict, InvalidParameter
 from compat_engine.wire.container import Config, HostConfig, UpdateRequest
