@@ -108,13 +108,14 @@ class Resolvers:
             self._zones[id] = Zone.of(endpoint.network, self._members[id].values())
         return self._zones[id]
 
-    def _forwarder(self, container: str) -> Forwarder | None:
-        """None for a container without a way out: a name server would be one."""
+    def _forwarder(self, container: str) -> Forwarder:
+        """Of a container without a way out nothing is asked in the host's network: that would be one."""
         served, own = self._served[container], self._endpoints[container].values()
-        if not any(endpoint.gateway or endpoint.ipv6_gateway for endpoint in own):
-            return None
         ipv6 = any(endpoint.ipv6 for endpoint in own)
-        return Forwarder([_within_reach(one, ipv6) for one in served.asked.upstreams], partial(self._open, served.namespace))
+        way_out = any(endpoint.gateway or endpoint.ipv6_gateway for endpoint in own)
+        asked = [_within_reach(upstream, ipv6) for upstream in served.asked.upstreams]
+        allowed = [upstream for upstream in asked if way_out or not upstream.from_host]
+        return Forwarder(allowed, partial(self._open, served.namespace))
 
     async def _open(self, namespace: int, upstream: Upstream, kind: socket.SocketKind) -> socket.socket:
         family = socket.AF_INET6 if ":" in upstream.address else socket.AF_INET
@@ -126,4 +127,5 @@ class Resolvers:
 
 
 def _within_reach(upstream: Upstream, ipv6: bool) -> Upstream:
+    """A container without IPv6 still has the host's IPv6 name servers."""
     return upstream if ipv6 or ":" not in upstream.address else replace(upstream, from_host=True)

@@ -28,7 +28,7 @@ _REMEMBERED: Final = 512
 class Resolver:
     """Answers to queries, however they came. Call `changed` when the table may have."""
 
-    def __init__(self, table: Callable[[], Table], forwarder: Callable[[], Forwarder | None]) -> None:
+    def __init__(self, table: Callable[[], Table], forwarder: Callable[[], Forwarder]) -> None:
         self._table, self._forwarder = table, forwarder
         self._current: Table | None = None
         self._replies: dict[tuple[bytes, bool], Reply] = {}
@@ -57,14 +57,11 @@ class Resolver:
 
     async def forward(self, wire: bytes, kind: socket.SocketKind) -> bytes:
         """Another server's answer, or SERVFAIL; REFUSED at once when too many wait already."""
-        forwarder = self._forwarder()
-        if not forwarder:
-            return messages.refusal(wire, dns.rcode.SERVFAIL)
         if self._forwarded >= MOST_FORWARDED:
             return messages.refusal(wire, dns.rcode.REFUSED)
         self._forwarded += 1
         try:
-            return await forwarder.ask(wire, kind) or messages.refusal(wire, dns.rcode.SERVFAIL)
+            return await self._forwarder().ask(wire, kind) or messages.refusal(wire, dns.rcode.SERVFAIL)
         finally:
             self._forwarded -= 1
 

@@ -14,7 +14,8 @@ from compat_engine.network.nft import Nft
 
 ADDRESS, PORT = "127.0.0.11", 53
 TABLE = "compat-dns"
-BACKLOG = 128
+BACKLOG, BUFFER = 128, 1 << 20  # connections, bytes waiting: a burst of a thousand queries is not lost
+_SO_RCVBUFFORCE = 33  # socket(7); Python has no name for it
 
 
 def open_resolver(pid: int) -> tuple[int, socket.socket, socket.socket]:
@@ -27,6 +28,7 @@ def open_resolver(pid: int) -> tuple[int, socket.socket, socket.socket]:
                 opened.append(socket.socket(socket.AF_INET, kind))
                 opened[-1].bind((ADDRESS, 0))
             udp, tcp = opened
+            udp.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, BUFFER)
             tcp.listen(BACKLOG)
             _readdress(udp.getsockname()[1], tcp.getsockname()[1])
     except BaseException:

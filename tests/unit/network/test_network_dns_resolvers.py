@@ -186,12 +186,14 @@ async def test_what_is_cut_short_is_asked_again_by_tcp(edge: FakeEdge, resolvers
         assert not (await ask(edge, "example.com", tcp=True)).flags & dns.flags.TC
 
 
-async def test_without_a_way_out_nobody_is_asked(edge: FakeEdge, resolvers: Resolvers) -> None:
-    resolvers.join(endpoint("a", 2, gateway=""))
+async def test_without_a_way_out_the_host_asks_nobody(edge: FakeEdge, resolvers: Resolvers) -> None:
     async with name_server(says(dns.rcode.NOERROR, "192.0.2.1")) as outside:
-        await serve(resolvers, outside.port)
+        asked = Asked((Upstream("127.0.0.1", from_host=True, port=outside.port),))
+        await resolvers.serve("a", PID, asked)
+        assert await addresses(edge, "example.com") == ["192.0.2.1"]
+        resolvers.join(endpoint("a", 2, gateway=""))
         assert (await ask(edge, "example.com")).rcode() == dns.rcode.SERVFAIL
-        assert outside.queries == []
+        assert len(outside.queries) == 1
 
 
 async def test_no_more_wait_than_may(edge: FakeEdge, resolvers: Resolvers, monkeypatch: pytest.MonkeyPatch) -> None:
