@@ -108,15 +108,14 @@ def _unpack(source: Input, directory: int, digest: str) -> dict[str, Any]:
     hashed = hashlib.sha256()
 
     def content() -> Any:
-        for piece in chunks(source):
-            if not plain:
-                hashed.update(piece)
+        for piece in ahead(chunks(source)):
+            hashed.update(piece)
             yield piece
 
     os.fchdir(directory)
     os.chroot(".")
     os.umask(0)
-    stream = ahead(content())
+    stream = ahead(chunks(source) if plain else content())  # a thread to decompress, one to hash, this one to write
     try:
         unpacked = Extractor().run(TarReader(Source(stream)))
     except BadArchive:
