@@ -2,33 +2,30 @@
 
 from typing import Any
 
-from compat_engine.wire.container import Config
+from compat_engine.wire.container import Config, HealthConfig
 
 
-def merge(asked: Config, image: dict[str, Any]) -> Config:
-    """The effective Config, as inspect shows it. `image` is the `config` object of an OCI image configuration.
+def merge(asked: Config, image: Config) -> Config:
+    """The effective Config, as inspect shows it.
 
     Cmd of the image counts only when the client gave no Entrypoint; Entrypoint [""] resets the image's.
     """
+    ports = {**(image.ExposedPorts or {}), **(asked.ExposedPorts or {})}
     changes: dict[str, Any] = {
-        "Env": _env(asked.Env or [], image.get("Env") or []),
-        "Labels": {**(image.get("Labels") or {}), **(asked.Labels or {})},
-        "User": asked.User or image.get("User") or "",
-        "WorkingDir": asked.WorkingDir or image.get("WorkingDir") or "",
-        "StopSignal": asked.StopSignal or image.get("StopSignal") or None,
-        "Shell": asked.Shell or image.get("Shell") or None,
-        "OnBuild": image.get("OnBuild"),
-        "Healthcheck": _health(asked, image),
-        "ExposedPorts": {**(image.get("ExposedPorts") or {}), **(asked.ExposedPorts or {})} or None,
-        "Volumes": {**(image.get("Volumes") or {}), **(asked.Volumes or {})} or None,
+        "Env": _env(asked.Env or [], image.Env or []),
+        "Labels": {**(image.Labels or {}), **(asked.Labels or {})},
+        "User": asked.User or image.User,
+        "WorkingDir": asked.WorkingDir or image.WorkingDir,
+        "StopSignal": asked.StopSignal or image.StopSignal,
+        "Shell": asked.Shell or image.Shell,
+        "OnBuild": image.OnBuild,
+        "Healthcheck": _health(asked.Healthcheck, image.Healthcheck),
+        # A client may name a port without its protocol; everything after speaks of 80/tcp.
+        "ExposedPorts": {port if "/" in port else f"{port}/tcp": value for port, value in ports.items()} or None,
+        "Volumes": {**(image.Volumes or {}), **(asked.Volumes or {})} or None,
         **_command(asked, image),
     }
-    # A client may name a port without its protocol; everything after speaks of 80/tcp.
-    if changes["ExposedPorts"]:
-        changes["ExposedPorts"] = {
-            port if "/" in port else f"{port}/tcp": value for port, value in changes["ExposedPorts"].items()
-        }
-    return Config.model_validate({**asked.dump(), **changes})
+    return asked.model_copy(update=changes)
 
 
 def arguments(config: Config) -> tuple[str, ...]:
@@ -36,21 +33,21 @@ def arguments(config: Config) -> tuple[str, ...]:
     return (*(config.Entrypoint or ()), *(config.Cmd or ()))
 
 
-def _command(asked: Config, image: dict[str, Any]) -> dict[str, Any]:
+def _command(asked: Config, image: Config) -> dict[str, Any]:
     if asked.Entrypoint:
-        entrypoint = None if list(asked.Entrypoint) == [""] else list(asked.Entrypoint)
-        return {"Entrypoint": entrypoint, "Cmd": list(asked.Cmd) if asked.Cmd else None}
-    entrypoint = image.get("Entrypoint") or None
-    return {"Entrypoint": entrypoint, "Cmd": list(asked.Cmd) if asked.Cmd else image.get("Cmd") or None}
+        entrypoint = None if asked.Entrypoint == [""] else asked.Entrypoint
+        return {"Entrypoint": entrypoint, "Cmd": asked.Cmd or None}
+    return {"Entrypoint": image.Entrypoint or None, "Cmd": asked.Cmd or image.Cmd or None}
 
 
-def _env(asked: list[str] | tuple[str, ...], image: list[str]) -> list[str]:
+def _env(asked: list[str], image: list[str]) -> list[str]:
     named = {word.partition("=")[0] for word in asked}
     return [*asked, *(word for word in image if word.partition("=")[0] not in named)]
 
 
-def _health(asked: Config, image: dict[str, Any]) -> dict[str, Any] | None:
-    own = asked.Healthcheck.dump() if asked.Healthcheck else {}
-    base = image.get("Healthcheck") or {}
-    merged = {**base, **{name: value for name, value in own.items() if value}}
-    return merged or None
+def _health(asked: HealthConfig | None, image: HealthConfig | None) -> HealthConfig | None:
+    """Field by field: what the client leaves zero is the image's."""
+    if not asked or not image:
+        return asked or image
+    own = {name: value for name in HealthConfig.model_fields if (value := getattr(asked, name))}
+    return image.model_copy(update=own)

@@ -54,10 +54,10 @@ async def commit(engine: Engine, word: str, options: CommitOptions) -> str:
 
 
 def _runtime(container: Container, options: CommitOptions) -> dict[str, Any]:
-    own = container.record.config.dump()
-    base = options.config.dump() if options.config else own
+    own = container.record.config
+    base = (options.config or own).dump()
     changed = changes.apply(base, _instructions(options.changes))
-    merged = merge(Config.model_validate(changed), own).dump()
+    merged = merge(Config.parse(changed), own).dump()
     return {key: merged[key] for key in CONFIG_KEYS if merged.get(key)}
 
 

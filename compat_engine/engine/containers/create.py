@@ -19,7 +19,7 @@ from compat_engine.engine.validate import validate
 from compat_engine.errors import InvalidParameter, NotFound, NotImplementedHere
 from compat_engine.ids import check_name, new_id, short
 from compat_engine.images.images import Image
-from compat_engine.wire.container import Config, CreateRequest, HostConfig
+from compat_engine.wire.container import Config, CreateRequest, HostConfig, LogConfig
 from compat_engine.wire.network import EndpointSettings
 
 
@@ -30,7 +30,7 @@ async def create(engine: Engine, request: CreateRequest, name: str, platform: st
     warnings = validate(asked, host) + discarded(host, engine.cgroups, engine.config.cgroup_parent)
     engine.cgroups.warm_up()
     image = engine.images.find(asked.Image or "", platform)
-    config = merge(asked, image.runtime)
+    config = merge(asked, Config.parse(image.runtime))
     args = arguments(config)
     if not args or not args[0]:
         raise InvalidParameter("no command specified")
@@ -78,9 +78,9 @@ def _host_config(engine: Engine, host: HostConfig) -> HostConfig:
         "IpcMode": host.IpcMode or "private",
         "CgroupnsMode": cgroupns,
         "ShmSize": host.ShmSize or engine.config.default_shm_size,
-        "LogConfig": {"Type": host.LogConfig.Type or engine.config.log_driver, "Config": host.LogConfig.Config or {}},
+        "LogConfig": LogConfig(Type=host.LogConfig.Type or engine.config.log_driver, Config=host.LogConfig.Config or {}),
         "Runtime": host.Runtime or "runc",
-        "RestartPolicy": {**host.RestartPolicy.dump(), "Name": host.RestartPolicy.Name or "no"},
+        "RestartPolicy": host.RestartPolicy.model_copy(update={"Name": host.RestartPolicy.Name or "no"}),
     }
     if host.MemorySwappiness == -1:
         changes["MemorySwappiness"] = None
@@ -93,7 +93,7 @@ def _host_config(engine: Engine, host: HostConfig) -> HostConfig:
         changes["MemorySwap"] = host.Memory * 2
     if host.PidsLimit is not None and host.PidsLimit <= 0:
         changes["PidsLimit"] = None
-    return HostConfig.model_validate({**host.dump(), **changes})
+    return host.model_copy(update=changes)
 
 
 def _privileged_security(host: HostConfig) -> list[str]:
@@ -112,7 +112,7 @@ def _resolve_modes(engine: Engine, host: HostConfig) -> HostConfig:
             except InvalidParameter:
                 if field != "NetworkMode":
                     raise
-    return HostConfig.model_validate({**host.dump(), **changes}) if changes else host
+    return host.model_copy(update=changes)
 
 
 def _referred(engine: Engine, word: str) -> Container:
@@ -136,7 +136,7 @@ def _finish(config: Config, id: str, host: HostConfig) -> Config:
     hostname = config.Hostname
     if not hostname and not host.NetworkMode.startswith("container:"):
         hostname = os.uname().nodename if "host" in (host.UTSMode, host.NetworkMode) else short(id)
-    return Config.model_validate({**config.dump(), "Hostname": hostname})
+    return config.model_copy(update={"Hostname": hostname})
 
 
 def _endpoints(request: CreateRequest, host: HostConfig) -> dict[str, EndpointSettings]:

@@ -25,16 +25,16 @@ IMAGE = {
     ],
 )
 def test_the_command_line_is_entrypoint_then_cmd(asked: dict[str, object], expected: tuple[str, ...]) -> None:
-    assert arguments(merge(Config.parse(asked), IMAGE)) == expected
+    assert arguments(merge(Config.parse(asked), Config.parse(IMAGE))) == expected
 
 
 def test_what_the_client_says_goes_before_the_image() -> None:
-    merged = merge(Config.parse({"Env": ["B=mine", "C="], "Labels": {"m": "c"}, "User": "0"}), IMAGE)
+    merged = merge(Config.parse({"Env": ["B=mine", "C="], "Labels": {"m": "c"}, "User": "0"}), Config.parse(IMAGE))
     assert merged.Env == ["B=mine", "C=", "A=image"]
     assert merged.Labels == {"l": "i", "m": "c"}
     assert (merged.User, merged.WorkingDir) == ("0", "/srv")
 
 
 def test_a_port_without_protocol_is_tcp() -> None:
-    merged = merge(Config.parse({"ExposedPorts": {"80": {}, "53/udp": {}}}), {"ExposedPorts": {"443/tcp": {}}})
+    merged = merge(Config.parse({"ExposedPorts": {"80": {}, "53/udp": {}}}), Config.parse({"ExposedPorts": {"443/tcp": {}}}))
     assert sorted(merged.ExposedPorts or ()) == ["443/tcp", "53/udp", "80/tcp"]
