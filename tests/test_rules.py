@@ -46,7 +46,6 @@ RULES: dict[str, Rule] = {
     "store*": Rule("errors", "aiofiles"),
     "images.registry*": Rule(f"{SUBSYSTEM} __version__", "aiohttp yarl"),
     "images.view": Rule(f"{SUBSYSTEM} shim.rootfs shim.failure", "msgspec"),  # mounts a stopped container's rootfs as init does
-    "images.view": Rule(f"{SUBSYSTEM} shim.rootfs shim.failure"),  # mounts a container's files as init does
     "images*": Rule(SUBSYSTEM, "isal zstandard msgspec"),
     "logs*": Rule(SUBSYSTEM, "msgspec"),
     "runtime*": Rule(SUBSYSTEM),
