@@ -169,6 +169,15 @@ def test_certificates(tmp_path: Path, unique: str) -> None:
             (tmp_path / "certs.d" / secure.host / "ca.crt").write_bytes(authority.read_bytes())
             docker("push", "-q", name)
             assert docker("pull", "-q", name) == name
+        with registry(tmp_path, tls=True, clients=True, address=address) as exclusive:
+            name = f"{exclusive.host}/{unique}:1"
+            trusted = tmp_path / "certs.d" / exclusive.host
+            trusted.mkdir()
+            (trusted / "ca.crt").write_bytes(authority.read_bytes())
+            assert f'Get "https://{exclusive.host}/v2/": remote error: tls: ' in docker.fails("pull", name)
+            for kind, suffix in (("crt", "cert"), ("key", "key")):
+                (trusted / f"client.{suffix}").write_bytes((tmp_path / f"server.{kind}").read_bytes())
+            assert docker("pull", "-q", name) == name
     finally:
         left = daemon.destroy()
     assert not left

@@ -41,13 +41,19 @@ class Registry:
 
 @contextmanager
 def registry(
-    directory: Path, tls: bool = False, password: bool = False, address: str = "127.0.0.1", port: int = 0
+    directory: Path,
+    tls: bool = False,
+    clients: bool = False,
+    password: bool = False,
+    address: str = "127.0.0.1",
+    port: int = 0,
 ) -> Iterator[Registry]:
-    """tls: with the certificate of `certificates(directory)`; password: USER and PASSWORD are asked for; port 0: a free one."""
+    """tls: with the certificate of `certificates(directory)`, clients: which they must show one of, too; password: USER and PASSWORD are asked for; port 0: a free one."""
     port = port or free_port(address)
     http: dict[str, object] = {"addr": f"{address}:{port}"}
     if tls:
-        http["tls"] = {"certificate": str(directory / "server.crt"), "key": str(directory / "server.key")}
+        authorities = {"clientcas": [str(directory / "ca.crt")]} if clients else {}
+        http["tls"] = {"certificate": str(directory / "server.crt"), "key": str(directory / "server.key"), **authorities}
     config: dict[str, object] = {
         "version": "0.1",
         "storage": {"filesystem": {"rootdirectory": str(directory / "data")}, "delete": {"enabled": True}},

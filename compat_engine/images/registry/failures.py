@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 import socket
 import ssl
 from http import HTTPStatus
@@ -32,6 +33,7 @@ _KNOWN = {
     "UNSUPPORTED": "unsupported",
 }
 _MESSAGES = {"DENIED": "requested access to the resource is denied", "UNAUTHORIZED": "authentication required"}
+_ALERT = re.compile(r"\[SSL: [A-Z0-9]+_ALERT_([A-Z_]+)\]")  # what the other end says when it hangs up (RFC 8446, 6)
 _RETRIED = (408, 425, 429, 500, 502, 503, 504)
 
 
@@ -139,6 +141,8 @@ def _reason(error: BaseException) -> str:
         return f"tls: failed to verify certificate: x509: {_certificate(error)}"
     if isinstance(error, aiohttp.ClientConnectorDNSError):
         return f"dial tcp: lookup {error.host}: {_lookup(error.os_error)}"
+    if alert := _ALERT.search(str(error)):
+        return f"remote error: tls: {alert[1].lower().replace('_', ' ')}"
     if isinstance(error, aiohttp.ClientConnectorSSLError):
         plain = "http: server gave HTTP response to HTTPS client"
         return plain if "WRONG_VERSION_NUMBER" in str(error) else f"remote error: tls: {error.os_error}"
