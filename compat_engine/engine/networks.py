@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from compat_engine.engine.endpoints import dns_names
 from compat_engine.engine.filters import Filters, any_match, check_filters, labels_match, prunable_labels, until
 from compat_engine.engine.humantime import seconds_of
 from compat_engine.engine.parts import Engine
@@ -230,7 +231,6 @@ def _endpoint_view(
     engine: Engine, container: Container, name: str, asked: EndpointSettings, live: Mapping[str, Endpoint]
 ) -> dict[str, Any]:
     endpoint = live.get(name)
-    named = endpoint is not None and endpoint.network not in PREDEFINED
     return {
         "IPAMConfig": asked.IPAMConfig.dump() if asked.IPAMConfig else None,
         "Links": asked.Links,
@@ -246,7 +246,7 @@ def _endpoint_view(
         "IPv6Gateway": endpoint.ipv6_gateway if endpoint else "",
         "GlobalIPv6Address": endpoint.ipv6 if endpoint else "",
         "GlobalIPv6PrefixLen": endpoint.ipv6_prefix_len if endpoint else 0,
-        "DNSNames": list(endpoint.dns_names) if endpoint and named else None,
+        "DNSNames": dns_names(container, asked) if name not in PREDEFINED and (endpoint or _tried(container)) else None,
     }
 
 

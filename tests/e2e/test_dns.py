@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -73,6 +74,35 @@ def test_every_name_of_a_container(docker: Docker, network: str) -> None:
     for name in (f"{network}-a", "alias", "ALIAS", short, "box", f"{network}-a.{network}", f"alias.{network}"):
         assert ask(docker, f"{network}-b", (name, "A"), (name, "A", "tcp")) == [(NOERROR, [ip], False)] * 2
     assert resolves(docker, f"{network}-b", "alias") == ip
+
+
+def test_names_are_shown_also_while_it_does_not_run(docker: Docker, network: str) -> None:
+    """From the first start on."""
+    docker("create", "--network", network, "--name", network, "--network-alias", "alias", "-h", "box", "busybox", "true")
+    assert docker.inspect(network)["NetworkSettings"]["Networks"][network]["DNSNames"] is None
+    docker("start", "-a", network)
+    found = docker.inspect(network)
+    assert found["NetworkSettings"]["Networks"][network]["DNSNames"] == [network, "alias", found["Id"][:12], "box"]
+
+
+@pytest.mark.skipif(shutil.which("getent") is None, reason="needs the C library's getent")
+def test_the_c_library_resolves(docker: Docker, network: str, tmp_path: Path) -> None:
+    """glibc's, or musl's, as the host has it, in the container's network and with the container's resolv.conf."""
+    ip = run(docker, network, network, "--network-alias", "alias")
+    (tmp_path / "resolv.conf").write_text(docker("exec", network, "cat", "/etc/resolv.conf"))
+    script = f"mount --bind {tmp_path}/resolv.conf /etc/resolv.conf; getent hosts alias; RES_OPTIONS=use-vc getent hosts alias"
+    command = ["nsenter", "-t", pid(docker, network), "-n", "unshare", "-m", "sh", "-ec", script]
+    found = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert [line.split() for line in found.splitlines()] == [[ip, "alias"]] * 2
+
+
+@pytest.mark.skipif(shutil.which("dig") is None, reason="needs dig")
+def test_dig(docker: Docker, network: str) -> None:
+    ip = run(docker, network, network)
+    dig = ["nsenter", "-t", pid(docker, network), "-n", "dig", "@127.0.0.11", "+short"]
+    asked = [network, "A", "+tcp", network, "A", "+noedns", "-x", ip]
+    found = subprocess.run([*dig, *asked], capture_output=True, text=True, check=True).stdout
+    assert found.splitlines() == [ip, ip, f"{network}.{network}."]
 
 
 def test_types(docker: Docker, network: str) -> None:
