@@ -200,6 +200,28 @@ async def test_who_may_not_push(store: Store, registry: FakeRegistry) -> None:
         await login(store.registries, Credentials("me", "wrong", server=server))
 
 
+async def test_an_upload_taken_elsewhere_gets_no_credentials(store: Store, registry: FakeRegistry) -> None:
+    name = f"{registry.host}/a/b:1"
+    await store.load(docker_archive(ONE, tags=(name,)))
+    async with fake_registry() as storage:
+        storage.blobs, storage.uploads = registry.blobs, registry.uploads
+
+        async def guard(request: web.Request) -> web.StreamResponse | None:
+            if request.headers.get("Authorization") != basic("me", "secret"):
+                return web.Response(status=401, headers={"WWW-Authenticate": 'Basic realm="x"'})
+            if request.method != "POST":
+                return None
+            id = str(len(registry.uploads))
+            registry.uploads[id] = bytearray()
+            location = f"http://localhost:{storage.port}/v2/a/b/blobs/uploads/{id}?state=x%2Fy"
+            return web.Response(status=202, headers={"Location": location})
+
+        registry.on_any = guard
+        await store.push(name, Credentials("me", "secret"))
+        assert storage.count("PATCH") == 1 and storage.count("PUT") == 2
+        assert not any("Authorization" in headers for headers in storage.headers)
+
+
 async def test_login_with_a_token_server(store: Store, registry: FakeRegistry) -> None:
     async def guard(request: web.Request) -> web.StreamResponse | None:
         if request.path == "/token":
