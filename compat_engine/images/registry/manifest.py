@@ -1,6 +1,7 @@
 """Manifests of both kinds (OCI image spec 1.1, Docker image manifest v2 schema 2): read, checked, chosen by platform. Pure."""
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -172,7 +173,7 @@ def _vector(wanted: Platform) -> Iterator[Platform]:
 
 
 def _number(variant: str) -> int:
-    return int(variant[1:]) if variant[1:].isdigit() else 1
+    return int(variant[1:]) if re.fullmatch(r"v[0-9]", variant) else 1
 
 
 def _is_layer(media_type: str) -> bool:

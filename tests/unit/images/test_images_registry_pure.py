@@ -2,9 +2,12 @@
 
 import base64
 import json
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from compat_engine.config import Config, from_arguments
 from compat_engine.engine.transfers import platform_of
@@ -12,8 +15,10 @@ from compat_engine.errors import Internal, InvalidParameter
 from compat_engine.images.registry.auth import Credentials, challenges, parse_credentials
 from compat_engine.images.registry.failures import refused
 from compat_engine.images.registry.hosts import HUB, Hosts
+from compat_engine.images.registry.manifest import choose, is_index, parse, platforms, read_manifest
 from compat_engine.images.registry.progress import drawn, human
 from compat_engine.images.registry.tls import read_directory
+from tests.support.fake_registry import OCI_INDEX, OCI_MANIFEST
 
 AUTH = {"username": "me", "password": "s?c~et>", "serveraddress": "https://index.docker.io/v1/"}
 
@@ -152,3 +157,35 @@ def test_settings(tmp_path: Path) -> None:
         file.write_text(bad)
         with pytest.raises(InvalidParameter):
             from_arguments(["--config-file", str(file)])
+
+
+@given(st.text(max_size=80))
+def test_any_challenge_can_be_read(header: str) -> None:
+    challenges([header])
+
+
+@given(st.binary(max_size=80))
+def test_any_refusal_has_words(body: bytes) -> None:
+    assert str(refused(404, body))
+
+
+_WORDS = st.sampled_from(
+    ["config", "layers", "manifests", "platform", "os", "digest", "size", "mediaType", "linux", "amd64", OCI_INDEX, OCI_MANIFEST]
+)
+_DIGEST = st.just("sha256:" + "a" * 64)
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | _WORDS | _DIGEST,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_WORDS, inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@given(st.dictionaries(_WORDS, _JSON, max_size=4), _WORDS)
+def test_any_manifest_is_read_or_refused(raw: dict[str, object], media_type: str) -> None:
+    with suppress(Internal):
+        found = parse(media_type, json.dumps(raw).encode())
+        if is_index(media_type, found):
+            platforms(found)
+            choose(found, ("linux", "amd64", ""))
+        else:
+            read_manifest(found)
