@@ -54,8 +54,16 @@ async def _adopt(engine: Engine, container: Container, pid: int) -> None:
     if container.state.pid != pid:
         # Its start was done, and the daemon died before it could write that down.
         await engine.containers.update(container, state=container.state.to("running", pid=pid, started_at=rfc3339nano()))
-    await resolve(engine, container, pid)
+    await _resolve(engine, container, pid)
     watch(engine, container)
+
+
+async def _resolve(engine: Engine, container: Container, pid: int) -> None:
+    """It may have ended by now; and a container without names is better than no daemon."""
+    try:
+        await resolve(engine, container, pid)
+    except EngineError as error:
+        log.warning("names for container %s: %s", container.id, error)
 
 
 def _returns(container: Container) -> bool:

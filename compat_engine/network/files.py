@@ -83,8 +83,8 @@ def embedded_resolv_conf(host_text: str, search: Sequence[str] = (), options: Se
 def name_servers(host_text: str, asked: Sequence[str] = ()) -> list[tuple[str, bool]]:
     """Whom the engine's resolver asks, and whether from the host's own network: the host's servers on 127/8 are not elsewhere."""
     if asked:
-        return [(server, False) for server in asked if server != "127.0.0.11"]
-    found = _parse(host_text)["nameserver"] or FALLBACK_SERVERS
+        return [(server, False) for server in asked if server != "127.0.0.11" and _is_address(server)]
+    found = [server for server in _parse(host_text)["nameserver"] if _is_address(server)] or FALLBACK_SERVERS
     return [(server, _local(server)) for server in found]
 
 
@@ -109,7 +109,13 @@ def _lines(text: str) -> Iterable[tuple[str, list[str]]]:
 
 
 def _local(server: str) -> bool:
+    return _is_address(server) and ip_address(server.partition("%")[0]).is_loopback
+
+
+def _is_address(server: str) -> bool:
+    """A name server is never found by name: that would need one."""
     try:
-        return ip_address(server.partition("%")[0]).is_loopback
+        ip_address(server.partition("%")[0])
     except ValueError:
         return False
+    return True

@@ -52,5 +52,5 @@ def test_embedded_resolv_conf(host: str, search: list[str], options: list[str], 
 
 def test_name_servers_of_the_hosts_loopback_are_asked_from_the_host() -> None:
     assert name_servers(HOST) == [("127.0.0.53", True), ("10.0.0.1", False)]
-    assert name_servers(HOST, ["127.0.0.1", "127.0.0.11"]) == [("127.0.0.1", False)]
+    assert name_servers(HOST, ["127.0.0.1", "127.0.0.11", "dns.test"]) == [("127.0.0.1", False)]
     assert name_servers("") == [("8.8.8.8", False), ("8.8.4.4", False)]
