@@ -1,9 +1,11 @@
 """make_app: every route table behind one dispatcher, and the server options Docker's clients need."""
 
+import logging
 from collections.abc import Awaitable, Callable
 from typing import Final
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from compat_engine.api.middleware import Dispatcher
 from compat_engine.api.route import Router
@@ -32,10 +34,13 @@ def make_app(engine: Engine) -> web.Application:
 
 
 def make_runner(app: web.Application) -> web.AppRunner:
-    """handler_cancellation is how `live` routes learn that their client has left."""
+    """handler_cancellation is how `live` routes learn that their client has left. Like dockerd the server does not look at
+    Content-Encoding: what is compressed is the body of a load, and says so itself."""
+    logging.getLogger("aiohttp.server").addFilter(_of_the_daemon)
     return web.AppRunner(
         app,
         access_log=None,
+        auto_decompress=False,
         handle_signals=False,
         handler_cancellation=True,
         keepalive_timeout=3600.0,
@@ -43,3 +48,8 @@ def make_runner(app: web.Application) -> web.AppRunner:
         max_field_size=_HEAD_LIMIT,
         shutdown_timeout=_PATIENCE,
     )
+
+
+def _of_the_daemon(record: logging.LogRecord) -> bool:
+    """Whether a failure is the daemon's own: a client that speaks no HTTP has its 400 and needs no traceback in the log."""
+    return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))

@@ -76,6 +76,8 @@ class Dispatcher:
             return error_response(error)
         except web.HTTPException as error:
             return error_response(error)
+        except web.RequestPayloadError as error:
+            return error_response(InvalidParameter(f"cannot read the request body: {error}"))
         except ConnectionError:
             raise  # the client is gone; aiohttp closes what is left of the connection
         except Exception as error:

@@ -22,6 +22,7 @@ QUERY: Final = web.RequestKey("query", MultiDict[str])
 HEADERS: Final = web.RequestKey("headers", dict[str, str])  # of every answer
 VARIABLES: Final = web.RequestKey("variables", dict[str, str])
 
+_DIGITS: Final = 20  # of a number in a version; more are as much too new
 _PREFIX: Final = re.compile(r"/v([0-9.]+)(/.*)")
 _VARIABLE: Final = re.compile(r"\{(\w+)\}")
 
@@ -73,7 +74,7 @@ class Router:
 
 def parse_version(text: str) -> Version:
     """ "1.45" as (1, 45). What is not a number counts as 0, as in dockerd."""
-    return tuple(int(part) if part else 0 for part in text.split("."))
+    return tuple(int(part[:_DIGITS]) if part else 0 for part in text.split("."))
 
 
 def show_version(version: Version) -> str:

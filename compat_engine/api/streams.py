@@ -38,7 +38,7 @@ def nothing(status: int = 204) -> web.Response:
 
 
 def error_body(message: str) -> bytes:
-    return msgspec.json.encode({"message": message}) + b"\n"
+    return encode({"message": message}) + b"\n"
 
 
 def stream_type(request: web.Request, tty: bool) -> str:

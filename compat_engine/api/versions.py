@@ -175,6 +175,8 @@ def _no_image_mounts(body: Json) -> None:
 def _mac_of_the_endpoint(body: Json) -> None:
     """Config.MacAddress was the address on the network of NetworkMode."""
     address = body.pop(_key(body, "MacAddress"), None)
+    if address is not None and not isinstance(address, str):
+        body["MacAddress"] = address  # to be refused with the other fields
     if not address or not isinstance(address, str):
         return
     mode = _object(body, "HostConfig").get(_key(_object(body, "HostConfig"), "NetworkMode")) or "default"

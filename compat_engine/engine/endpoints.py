@@ -126,8 +126,8 @@ def port_requests(container: Container) -> tuple[PortRequest, ...]:
 
 def _requests(port: str, bindings: Iterable[PortBinding]) -> Iterable[PortRequest]:
     numbers, _, proto = port.partition("/")
-    match = re.fullmatch(r"(\d+)(?:-(\d+))?", numbers)
-    if not match:
+    match = re.fullmatch(r"(\d{1,5})(?:-(\d{1,5}))?", numbers)
+    if not match or max(map(int, filter(None, match.groups()))) >= 1 << 16:
         raise InvalidParameter(f'invalid port specification: "{port}"')
     for number in range(int(match[1]), int(match[2] or match[1]) + 1):
         for binding in bindings:

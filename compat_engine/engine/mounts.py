@@ -172,7 +172,7 @@ def _volume_mount(mount: Mount, destination: str) -> tuple[MountPoint, VolumeReq
     driver_options = dict(options.DriverConfig.Options or {}) if options and options.DriverConfig else {}
     labels = dict(options.Labels or {}) if options else {}
     subpath = (options.Subpath if options else "") or ""
-    if posixpath.isabs(subpath) or ".." in subpath.split("/"):
+    if posixpath.isabs(subpath) or ".." in subpath.split("/") or "\0" in subpath:
         raise InvalidParameter(
             f"invalid mount config for type \"volume\": subpath must be a relative path within the volume: '{subpath}'"
         )

@@ -12,7 +12,9 @@ from compat_engine.runtime.cgroups.devices import parse_rule
 from compat_engine.wire.container import Config, HostConfig
 
 MINIMUM_MEMORY = 6 << 20
+_LARGEST_MEMORY = (1 << 62) - 1  # twice as much, with swap, is still a number of 64 bits
 _HOSTNAME = 64
+_DIGITS = 19  # of the largest number of 64 bits
 _SHORTEST_CHECK = 1_000_000  # nanoseconds
 _SYSCTL = re.compile(r"net\..+|kernel\.(msgmax|msgmnb|msgmni|sem|shmall|shmmax|shmmni|shm_rmid_forced)|fs\.mqueue\..+")
 _SIGNAL = re.compile(r"([A-Z0-9]+?)(?:([+-])(\d{1,2}))?")
@@ -34,8 +36,8 @@ def validate(config: Config, host: HostConfig) -> list[str]:
 def signal_number(word: str) -> int:
     """TERM, SIGTERM, 15, RTMIN+3 -> number. Raises InvalidParameter."""
     name = word.upper().removeprefix("SIG")
-    if name.isdecimal() and 0 < int(name) <= 64:
-        return int(name)
+    if _number(name) in range(1, 65):
+        return _number(name)
     found = _SIGNAL.fullmatch(name)
     base, sign, offset = found.groups() if found else ("", "", "")
     number = getattr(signal, f"SIG{base}", None)
@@ -49,7 +51,7 @@ def size_bytes(text: str) -> int:
     if text.strip() == "-1":
         return -1
     match = _SIZE.fullmatch(text.strip())
-    if not match:
+    if not match or len(match[1]) > _DIGITS:
         raise InvalidParameter(f"invalid size: '{text}'")
     return int(match[1]) << (10 * " kmgt".index(match[2].lower() or " "))
 
@@ -135,7 +137,7 @@ def _health(config: Config, host: HostConfig) -> None:
 
 def _ports(config: Config, host: HostConfig) -> None:
     for port, bindings in (host.PortBindings or {}).items():
-        if not _PORT.fullmatch(port) or not 0 <= int(re.split("[-/]", port)[0]) < 1 << 16:
+        if not _PORT.fullmatch(port) or not all(map(_is_port, port.partition("/")[0].split("-"))):
             raise InvalidParameter(f'invalid port specification: "{port}"')
         for binding in bindings or ():
             first, _, last = binding.HostPort.partition("-")
@@ -144,13 +146,20 @@ def _ports(config: Config, host: HostConfig) -> None:
 
 
 def _is_port(text: str) -> bool:
-    return text.isdecimal() and int(text) < 1 << 16
+    return 0 <= _number(text) < 1 << 16
+
+
+def _number(text: str) -> int:
+    """-1 for what is none, or none of 64 bits: int() refuses thousands of digits with a text of its own."""
+    return int(text) if text.isdecimal() and len(text) <= _DIGITS else -1
 
 
 def _memory(config: Config, host: HostConfig) -> None:
     memory, swap, reservation = host.Memory, host.MemorySwap, host.MemoryReservation
     if 0 < memory < MINIMUM_MEMORY or memory < 0:
         raise InvalidParameter("Minimum memory limit allowed is 6MB")
+    if memory > _LARGEST_MEMORY:
+        raise InvalidParameter(f"invalid memory limit: {memory}")
     if memory and 0 < swap < memory:
         raise InvalidParameter("Minimum memoryswap limit should be larger than memory limit, see usage")
     if swap > 0 and not memory:
@@ -229,9 +238,11 @@ def _logging(config: Config, host: HostConfig) -> None:
     for name, value in (host.LogConfig.Config or {}).items():
         if driver == "json-file" and name not in _LOG_OPTS:
             raise InvalidParameter(f"unknown log opt '{name}' for json-file log driver")
+        if name == "mode" and value not in ("", "blocking", "non-blocking"):
+            raise InvalidParameter(f"logger: logging mode not supported: {value}")
         if name == "max-size":
             size_bytes(value)
-        if name == "max-file" and (not value.isdecimal() or int(value) < 1):
+        if name == "max-file" and _number(value) < 1:
             raise InvalidParameter("max-file cannot be less than 1")
 
 

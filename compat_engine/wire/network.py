@@ -1,6 +1,6 @@
 """Networks and endpoints as the Engine API spells them (API 1.51)."""
 
-from compat_engine.wire.base import Omit, Wire
+from compat_engine.wire.base import Int64, Omit, Wire
 
 
 class EndpointIPAMConfig(Wire):
@@ -17,15 +17,15 @@ class EndpointSettings(Wire):
     Aliases: list[str] | None = None
     MacAddress: str = ""
     DriverOpts: dict[str, str] | None = None
-    GwPriority: int = 0
+    GwPriority: Int64 = 0
     NetworkID: str = ""
     EndpointID: str = ""
     Gateway: str = ""
     IPAddress: str = ""
-    IPPrefixLen: int = 0
+    IPPrefixLen: Int64 = 0
     IPv6Gateway: str = ""
     GlobalIPv6Address: str = ""
-    GlobalIPv6PrefixLen: int = 0
+    GlobalIPv6PrefixLen: Int64 = 0
     DNSNames: list[str] | None = None
 
 

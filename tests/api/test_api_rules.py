@@ -34,6 +34,7 @@ async def test_versions_out_of_range(api: Api) -> None:
         "client version 1.57 is too new. Maximum supported API version is 1.56",
     )
     assert (await api.call("POST", "/v1.24/containers/prune")).status == 400
+    assert (await api.call("GET", f"/v{'9' * 6000}/version")).status == 400
 
 
 @pytest.mark.parametrize(
@@ -59,6 +60,22 @@ async def test_what_is_not_http(api: Api, raw: bytes) -> None:
     reader, _ = await api.send(raw)
     assert b" 400 " in await reader.readline()
     assert (await api.call("GET", "/_ping")).status == 200
+
+
+async def test_a_broken_head_is_no_traceback_in_the_log(api: Api, caplog: pytest.LogCaptureFixture) -> None:
+    reader, _ = await api.send(b"GET /_ping HTTP/1.1\r\nHost: x\r\n: y\r\n\r\n")
+    assert b" 400 " in await reader.readline()
+    assert not [record for record in caplog.records if record.exc_info]
+
+
+async def test_heads_that_are_no_text(api: Api) -> None:
+    reader, _ = await api.send(b"POST /auth HTTP/1.1\r\nHost: x\r\nContent-Type: \xff\r\nContent-Length: 2\r\n\r\n{}")
+    assert b" 400 " in await reader.readline()
+
+
+async def test_content_encoding_is_ignored(api: Api) -> None:
+    answer = await api.call("POST", CREATE, {}, Content_Encoding="gzip")
+    assert (answer.status, answer.message) == (400, "config cannot be empty in order to create a container")
 
 
 async def test_options_and_unclean_paths(api: Api) -> None:
@@ -102,7 +119,7 @@ async def test_malformed_bodies(api: Api, body: bytes, content_type: str, messag
     "body",
     [
         [], 5, "x", {"Image": 5}, {"Image": "b", "HostConfig": []}, {"Image": "b", "HostConfig": {"Memory": "5"}},
-        {"Image": "b", "HostConfig": {"Memory": 1.5}}, {"Image": "b", "Tty": 1}, {"Image": "b", "Cmd": [5]},
+        {"Image": "b", "HostConfig": {"Memory": 1.5}}, {"Image": "b", "Tty": 1}, {"Image": "b", "Cmd": [5]}, {"Image": "b", "MacAddress": 5},
         {"Image": "b", "HostConfig": {"Mounts": [5]}}, {"Image": "b", "NetworkingConfig": {"EndpointsConfig": {"a": 5}}},
     ],
 )  # fmt: skip
@@ -192,7 +209,7 @@ async def test_what_is_not_here(api: Api) -> None:
     assert (answer.status, answer.message[:33]) == (503, "This node is not a swarm manager.")
     assert (await api.call("GET", "/plugins")).json == []
     assert (await api.call("POST", "/build/prune")).json == {"CachesDeleted": None, "SpaceReclaimed": 0}
-    for method, path in (("POST", "/build"), ("POST", "/session"), ("GET", "/containers/x/export")):
+    for method, path in (("POST", "/build"), ("POST", "/session"), ("POST", "/grpc")):
         assert (await api.call(method, path)).status == 501
 
 

@@ -115,7 +115,7 @@ def port_range(word: str, what: str) -> Iterator[str]:
     numbers, _, protocol = word.partition("/")
     first, _, last = numbers.partition("-")
     for number in (first, last or first):
-        if not number.isdecimal() or int(number) > 65535:
+        if not number.isdecimal() or len(number) > 5 or int(number) > 65535:
             reason = "value out of range" if number.isdecimal() else "invalid syntax"
             raise Internal(f'error while looking up for {what} {word}: strconv.ParseUint: parsing "{number}": {reason}')
     for port in range(int(first), int(last or first) + 1):

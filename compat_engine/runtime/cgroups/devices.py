@@ -11,7 +11,7 @@ from compat_engine.errors import InvalidParameter
 from compat_engine.kernel import bpf
 
 ANY = -1
-_RULE = re.compile(r"([acb]) ([0-9]+|\*):([0-9]+|\*) ([rwm]{1,3})")
+_RULE = re.compile(r"([acb]) ([0-9]{1,10}|\*):([0-9]{1,10}|\*) ([rwm]{1,3})")
 
 
 @dataclass(frozen=True, slots=True)

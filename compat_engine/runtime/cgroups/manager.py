@@ -1,6 +1,7 @@
 """Cgroups as the engine sees them: which version this host has, where a container's directories are and what is in them."""
 
 import os
+import posixpath
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -55,20 +56,20 @@ class Cgroups:
     def has(self, file: str, parent: str) -> bool:
         """Whether the kernel offers a control file ("memory.memsw.limit_in_bytes", "io.weight") below `parent`, once a plan
         has made that. A plan leaves out what it does not: the engine warns, as Docker does."""
-        return self._driver.has(file, parent.strip("/"))
+        return self._driver.has(file, _relative(parent))
 
     def make_parent(self, parent: str) -> None:
         """So that `has` can tell what containers below it may have. Raises Internal."""
         try:
-            self._driver.make_parent(parent.strip("/"))
-        except OSError as error:
+            self._driver.make_parent(_relative(parent))
+        except (OSError, ValueError) as error:  # ValueError: a NUL byte
             raise Internal(f"cannot make cgroup {parent}: {error}") from error
 
     def plan(self, id: str, parent: str, resources: Resources, rules: Sequence[DeviceRule]) -> tuple[CgroupDir, ...]:
         """Directories for a shim to make and join. The parents are made here, when they are not there yet. Raises Internal."""
         try:
-            return self._driver.plan(id, parent.strip("/"), resources, rules)
-        except OSError as error:
+            return self._driver.plan(id, _relative(parent), resources, rules)
+        except (OSError, ValueError) as error:  # ValueError: a NUL byte
             raise Internal(f"cannot make cgroup {parent}: {error}") from error
 
     def group(self, directories: Sequence[CgroupDir]) -> Group:
@@ -116,3 +117,8 @@ def _own_directory(mount: str, controllers: frozenset[str]) -> str:
             directory = f"{mount}{path}".rstrip("/")
             return directory if os.path.isdir(directory) else ""
     return ""
+
+
+def _relative(parent: str) -> str:
+    """Below the hierarchy's root wherever it points: `..` stops there."""
+    return posixpath.normpath(f"/{parent}").strip("/")

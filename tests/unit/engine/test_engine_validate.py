@@ -35,6 +35,13 @@ CPUS = os.cpu_count() or 1
         ({"SecurityOpt": ["foo=bar"]}, 'invalid --security-opt 2: "foo=bar"'),
         ({"PortBindings": {"foo": []}}, 'invalid port specification: "foo"'),
         ({"PortBindings": {"80/tcp": [{"HostPort": "x"}]}}, 'invalid port specification: "x"'),
+        ({"PortBindings": {"80/tcp": [{"HostPort": "9" * 5000}]}}, 'invalid port specification: "9999'),
+        ({"PortBindings": {"1-9999999999/tcp": []}}, 'invalid port specification: "1-9999999999/tcp"'),
+        ({"Memory": (1 << 63) - 1}, "invalid memory limit: 9223372036854775807"),
+        ({"LogConfig": {"Type": "json-file", "Config": {"max-size": "9" * 5000}}}, "invalid size: '9999"),
+        ({"LogConfig": {"Type": "json-file", "Config": {"max-file": "9" * 5000}}}, "max-file cannot be less than 1"),
+        ({"LogConfig": {"Type": "json-file", "Config": {"mode": "x"}}}, "logger: logging mode not supported: x"),
+        ({"DeviceCgroupRules": ["c " + "9" * 5000 + ":1 rwm"]}, "invalid device cgroup rule format: 'c 9999"),
     ],
 )
 def test_refused_in_dockers_words(host: dict[str, object], message: str) -> None:
@@ -63,7 +70,7 @@ def test_signals(word: str, number: int) -> None:
     assert signal_number(word) == number
 
 
-@pytest.mark.parametrize("word", ["FOO", "0", "65", "-1", "TERM+1", "SIG", "BLOCK", "_DFL", "", "1.5"])
+@pytest.mark.parametrize("word", ["FOO", "0", "65", "-1", "TERM+1", "SIG", "BLOCK", "_DFL", "", "1.5", "9" * 5000])
 def test_no_signal(word: str) -> None:
     with pytest.raises(InvalidParameter, match="invalid signal"):
         signal_number(word)

@@ -4,7 +4,7 @@ import pytest
 
 from compat_engine.errors import InvalidParameter
 from compat_engine.runtime.cgroups import devices, v1, v2
-from compat_engine.runtime.cgroups.manager import mounted, v1_hierarchies
+from compat_engine.runtime.cgroups.manager import Cgroups, mounted, v1_hierarchies
 from compat_engine.runtime.cgroups.resources import Resources, Throttle
 from compat_engine.runtime.cgroups.stats import Operations
 from compat_engine.runtime.cgroups.v1 import V1, Hierarchy
@@ -52,6 +52,13 @@ def test_v1_plan_has_a_directory_a_hierarchy_and_leaves_out_what_the_kernel_lack
         "pids/p/id": (),
         "devices/p/id": (("devices.deny", "a"), ("devices.allow", "c 10:* rw")),
     }
+
+
+def test_a_parent_does_not_lead_out_of_the_hierarchy(tmp_path: Path) -> None:
+    (tmp_path / "memory").mkdir()
+    driver = V1([Hierarchy(str(tmp_path / "memory"), frozenset({"memory"}))])
+    (plan,) = Cgroups(driver, "").plan("id", "/../a/../../p", Resources(), ())
+    assert plan.path == f"{tmp_path}/memory/p/id"
 
 
 def test_v2_plan_writes_for_enabled_controllers_only(tmp_path: Path) -> None:
