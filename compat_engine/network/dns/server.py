@@ -22,7 +22,7 @@ from compat_engine.network.dns.table import Table
 log = logging.getLogger(__name__)
 MOST_FORWARDED: Final = 1024  # dockerd's
 MOST_CONNECTIONS, IDLE = 128, 10.0  # TCP clients at a time; seconds between two queries of one
-_REMEMBERED: Final = 512
+_REMEMBERED, _WORTH_REMEMBERING = 512, 512  # queries, bytes of one
 
 
 class Resolver:
@@ -49,9 +49,10 @@ class Resolver:
                 return messages.refusal(wire, query)
             if not (reply := self._look_up(query, LARGEST_TCP if tcp else query.udp_limit)):
                 return None
-            if len(self._replies) >= _REMEMBERED:
-                self._replies.clear()
-            self._replies[key] = reply
+            if len(wire) <= _WORTH_REMEMBERING:
+                if len(self._replies) >= _REMEMBERED:
+                    self._replies.clear()
+                self._replies[key] = reply
         self._turn += 1
         return reply.wire(wire[:2], self._turn)
 
