@@ -21,12 +21,16 @@ _HEALTH_FLAGS = {"interval": "Interval", "timeout": "Timeout", "start-period": "
 def apply(config: dict[str, Any], lines: list[str]) -> dict[str, Any]:
     """`config` (an image's `config` object) after the instructions; it is not changed itself. Raises InvalidParameter."""
     changed = dict(config)
+    seen = set()
     for line in lines:
-        word, _, rest = line.strip().partition(" ")
-        instruction = _INSTRUCTIONS.get(word.upper())
-        if instruction is None:
-            raise InvalidParameter(f"{word.upper()} is not a valid change command")
-        instruction(changed, rest.strip())
+        name, _, rest = line.strip().partition(" ")
+        word = name.upper()
+        if word not in _INSTRUCTIONS:
+            raise InvalidParameter(f"{word} is not a valid change command")
+        _INSTRUCTIONS[word](changed, rest.strip())
+        seen.add(word)
+        if word == "ENTRYPOINT" and "CMD" not in seen:
+            changed.pop("Cmd", None)  # its arguments were meant for another program
     return changed
 
 

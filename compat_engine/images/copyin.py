@@ -63,7 +63,8 @@ class CopyIn(Extractor):
             super()._clear(path)
         except OSError as error:
             if error.errno == errno.EBUSY:  # a mount point
-                raise BadArchive(f"unlinkat {self._shown(path)}: device or resource busy") from error
+                shown = os.fsdecode(self._destination + b"/" + path)
+                raise BadArchive(f"unlinkat {shown}: device or resource busy") from error
             raise
 
     def _inside(self, name: bytes) -> bytes | None:
@@ -75,7 +76,7 @@ class CopyIn(Extractor):
         return full[len(base) :] if full.startswith(base) else None
 
     def _shown(self, path: bytes) -> str:
-        return os.fsdecode(self._destination + b"/" + path if path else self._destination)
+        return os.fsdecode(posixpath.join(self._destination, path) if path else self._destination)
 
 
 def owner_of(user: str) -> tuple[int, int]:

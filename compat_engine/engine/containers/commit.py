@@ -58,6 +58,7 @@ def _runtime(container: Container, options: CommitOptions) -> dict[str, Any]:
     base = (options.config or own).dump()
     changed = changes.apply(base, _instructions(options.changes))
     merged = merge(Config.parse(changed), own).dump()
+    merged["OnBuild"] = changed.get("OnBuild")  # which only an image gives, to a container
     return {key: merged[key] for key in CONFIG_KEYS if merged.get(key)}
 
 
