@@ -6,6 +6,7 @@ COMPAT_TEST_HOST=unix:///... runs them against another engine instead, to see th
 import os
 import secrets
 import shutil
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +15,11 @@ import pytest
 
 from tests.support.daemon import Daemon, own_daemon
 from tests.support.docker import Docker
+
+
+def pytest_configure() -> None:
+    """Ended by SIGTERM, as `timeout` does, a run still tears its daemons down."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
