@@ -158,8 +158,9 @@ def _check_writable(path: str, volumes: list[tuple[str, bool]], readonly: bool) 
 def _rfc3339(nanoseconds: int) -> str:
     seconds, rest = divmod(nanoseconds, 1_000_000_000)
     fraction = f".{rest:09d}".rstrip("0") if rest else ""
-    moment = time.gmtime(seconds)
-    return f"{moment.tm_year:04d}-{time.strftime('%m-%dT%H:%M:%S', moment)}{fraction}Z"
+    at = time.gmtime(seconds)  # not strftime: it would read the container's /etc/localtime
+    date, clock = f"{at.tm_year:04}-{at.tm_mon:02}-{at.tm_mday:02}", f"{at.tm_hour:02}:{at.tm_min:02}:{at.tm_sec:02}"
+    return f"{date}T{clock}{fraction}Z"
 
 
 def _reason(error: OSError) -> str:
