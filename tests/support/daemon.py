@@ -80,7 +80,9 @@ class Daemon:
         """Start it and wait until it answers; fails with its log when it does not."""
         with (self.run / "daemon.log").open("ab") as log:
             environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-            self.process = subprocess.Popen(self.command(), stdout=log, stderr=log, cwd="/", env=environment)
+            command = self.command()
+            # A session of its own: ^C is for the tests, which then end the daemon in order.
+            self.process = subprocess.Popen(command, stdout=log, stderr=log, cwd="/", env=environment, start_new_session=True)
         deadline = time.monotonic() + START_SECONDS * PATIENCE
         while not self.answers():
             assert self.process.poll() is None, f"the daemon ended with {self.process.returncode}:\n{self.log[-4000:]}"
