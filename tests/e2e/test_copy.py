@@ -76,9 +76,9 @@ def test_streams(docker: Docker, container: str) -> None:
 
 
 def test_created_and_stopped(docker: Docker, tmp_path: Path) -> None:
-    container = docker("create", "--network", "none", "-v", "/vol", "-w", "/work/dir", IMAGE, "cat", "/vol/sub/file", "/work/dir/file")
+    container = docker("create", "--network", "none", "-v", "/vol", "-w", "/app/dir", IMAGE, "cat", "/vol/sub/file", "/app/dir/file")
     docker("cp", f"{tree(tmp_path)}/.", f"{container}:/vol")
-    docker("cp", str(tree(tmp_path / "2") / "sub" / "file"), f"{container}:/work/dir/")
+    docker("cp", str(tree(tmp_path / "2") / "sub" / "file"), f"{container}:/app/dir/")
     assert docker("start", "-a", container) == "contentcontent"
     assert list(unpacked(docker, "cp", f"{container}:/vol/sub", "-")) == ["sub", "sub/file"]
 
