@@ -16,6 +16,7 @@ from compat_engine.images.workers import Workers
 from compat_engine.shim.spec import Mount, Overlay
 
 _PIPE = 1 << 20  # bytes
+_PIECE = 1 << 18  # bytes; more than a socket takes at once would be copied to wait for it
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +129,7 @@ async def _read(fd: int) -> bytes:
     loop = asyncio.get_running_loop()
     while True:
         try:
-            return os.read(fd, _PIPE)
+            return os.read(fd, _PIECE)
         except BlockingIOError:
             ready: asyncio.Future[None] = loop.create_future()
             loop.add_reader(fd, _resolve, ready)
