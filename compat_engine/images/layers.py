@@ -18,6 +18,7 @@ from compat_engine.ids import new_id, short
 from compat_engine.images.library import Library, check_platform, now_text
 from compat_engine.images.records import Descriptor, Image, Layer, chain_ids
 from compat_engine.images.reference import Reference
+from compat_engine.images.shape import check_shape
 from compat_engine.images.waiting import together, uninterrupted
 from compat_engine.kernel.files import syncfs
 from compat_engine.store.blobs import sync_directory
@@ -94,8 +95,9 @@ def parse_config(content: bytes) -> dict[str, Any]:
         if not all(isinstance(diff_id, str) for diff_id in diff_ids):
             raise TypeError
         config["rootfs"]["diff_ids"] = diff_ids
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise InvalidParameter("invalid image JSON, no RootFS key") from None
+    check_shape(config)
     if len(diff_ids) > MAX_LAYERS:
         raise InvalidParameter("max depth exceeded")
     check_platform(config)
