@@ -6,12 +6,12 @@ Runs in a worker chrooted into the directory it fills, with umask 0: whatever li
 import contextlib
 import errno
 import os
-import shutil
 import stat
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from compat_engine.images.tarreader import BadTar, Entry, TarReader
+from compat_engine.store.removal import remove_tree
 
 _CREATE = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC
 _WHITEOUT, _OPAQUE, _AUFS = b".wh.", b".wh..wh..opq", b".wh..wh."
@@ -211,7 +211,7 @@ class Extractor:
 
     def _clear(self, path: bytes) -> None:
         if is_directory(path):
-            shutil.rmtree(path)
+            remove_tree(path)
         else:
             os.unlink(path)
 

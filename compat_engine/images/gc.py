@@ -6,12 +6,12 @@ In use is what an image, a snapshot or a pin names. Records go first, files seco
 import asyncio
 import logging
 import os
-import shutil
 from pathlib import Path
 
 from compat_engine.images.library import Library
 from compat_engine.images.records import Layer
 from compat_engine.images.snapshots import discard
+from compat_engine.store.removal import remove_tree
 
 log = logging.getLogger(__name__)
 
@@ -83,6 +83,6 @@ def _sweep_files(library: Library) -> None:
 
 def _erase(path: Path) -> None:
     if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
+        remove_tree(path)
     else:
         path.unlink()

@@ -7,13 +7,13 @@ import os
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from shutil import rmtree
 from tempfile import mkdtemp
 from typing import Any
 
 from compat_engine.errors import Internal
 from compat_engine.images.waiting import uninterrupted
 from compat_engine.images.workers import Workers
+from compat_engine.store.removal import remove_tree
 
 _PIPE = 1 << 20  # bytes between the loop and the worker
 
@@ -29,7 +29,7 @@ async def workspace(tmp: Path) -> AsyncIterator[Path]:
     try:
         yield directory
     finally:
-        await uninterrupted(asyncio.to_thread(rmtree, directory))
+        await uninterrupted(asyncio.to_thread(remove_tree, directory))
 
 
 async def feed(workers: Workers, job: str, body: AsyncIterator[bytes], *targets: int, **arguments: Any) -> dict[str, Any]:

@@ -6,7 +6,6 @@ snapshot holds those layers, also after its image was removed by force.
 
 import asyncio
 import os
-import shutil
 import stat
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -15,6 +14,7 @@ from compat_engine.errors import NotFound
 from compat_engine.images.records import Layer
 from compat_engine.images.workers import Workers
 from compat_engine.shim.spec import Overlay
+from compat_engine.store.removal import remove_tree
 from compat_engine.store.tree import Tree
 
 _EMPTY = "empty"  # the lower directory of an image without layers: overlayfs wants one
@@ -143,7 +143,7 @@ def discard(directory: Path, tmp: Path) -> None:
         os.rename(directory, doomed)
     except FileNotFoundError:
         return
-    shutil.rmtree(doomed)
+    remove_tree(doomed)
 
 
 def usage(directory: Path) -> int:

@@ -6,14 +6,15 @@ volume with mount options is mounted with the first of them and unmounted with t
 
 import asyncio
 import os
-import shutil
 import time
 from collections import defaultdict
+from contextlib import suppress
 from pathlib import Path
 
 from compat_engine.errors import Internal, NotFound
 from compat_engine.ids import new_id
 from compat_engine.store.records import Delete, Put, Records
+from compat_engine.store.removal import remove_tree
 from compat_engine.store.tree import Tree
 from compat_engine.volumes.local import check_name, check_options, mount_volume, needs_mount, unmount_volume
 from compat_engine.volumes.model import ANONYMOUS, Volume
@@ -87,7 +88,8 @@ class Volumes:
             await asyncio.to_thread(unmount_volume, volume.mountpoint)
             trash = self._tree.tmp / f"volume-{new_id()}"
             await self._forget(volume, trash)
-        await asyncio.to_thread(shutil.rmtree, trash, True)
+        with suppress(FileNotFoundError):  # somebody deleted it by hand
+            await asyncio.to_thread(remove_tree, trash)
 
     async def _forget(self, volume: Volume, trash: Path) -> None:
         # The rename comes first: a record without a directory says at the next start that a removal was under way.
