@@ -113,7 +113,7 @@ def _platform(request: web.Request) -> str:
         raw: Any = json.loads(word)
         parts = [raw.get("os") or "", raw.get("architecture") or "", raw.get("variant") or ""]
         return "/".join(parts).rstrip("/")
-    except (ValueError, AttributeError, TypeError):
+    except (ValueError, AttributeError, TypeError, RecursionError):
         raise InvalidParameter("failed to parse platform: must be a JSON object") from None
 
 

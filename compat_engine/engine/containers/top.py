@@ -74,5 +74,7 @@ async def _run(*arguments: str) -> tuple[int, str, str]:
         )
     except FileNotFoundError:
         raise Internal('ps: exec: "ps": executable file not found in $PATH') from None
+    except (OSError, ValueError) as error:  # too long, or a NUL byte
+        raise Internal(f"ps: {error}") from error
     output, complaint = await process.communicate()
     return process.returncode or 0, output.decode(errors="replace"), complaint.decode(errors="replace")
