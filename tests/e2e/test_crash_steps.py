@@ -18,6 +18,7 @@ import pytest
 from tests.support import busybox_image
 from tests.support.daemon import Daemon, own_daemon
 
+pytestmark = pytest.mark.timeout(600)  # some sixty daemons one after the other
 NAME = "crashing"
 LIMIT = 400  # steps; more means that the daemon never finishes the operation
 
