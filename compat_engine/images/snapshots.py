@@ -16,6 +16,7 @@ from compat_engine.images.workers import Workers
 from compat_engine.shim.spec import Overlay
 from compat_engine.store.removal import remove_tree
 from compat_engine.store.tree import Tree
+from compat_engine.store.usage import disk_usage
 
 _EMPTY = "empty"  # the lower directory of an image without layers: overlayfs wants one
 _MARK = ".dockerenv"  # by which programs know that they run in a container
@@ -73,7 +74,7 @@ class Snapshots:
     async def usage(self, key: str) -> int:
         """Bytes of the files written to it. Raises NotFound."""
         self._chain(key)
-        return await asyncio.to_thread(usage, self._tree.layers / key / "diff")
+        return await asyncio.to_thread(disk_usage, self._tree.layers / key / "diff")
 
     def keys(self) -> set[str]:
         return set(self._chains)
@@ -144,22 +145,6 @@ def discard(directory: Path, tmp: Path) -> None:
     except FileNotFoundError:
         return
     remove_tree(doomed)
-
-
-def usage(directory: Path) -> int:
-    """Bytes of all that is no directory below `directory`, what has several names counted once. Blocks."""
-    seen: set[int] = set()
-    total = 0
-    todo = [os.fspath(directory)]
-    while todo:
-        for entry in os.scandir(todo.pop()):
-            status = entry.stat(follow_symlinks=False)
-            if stat.S_ISDIR(status.st_mode):
-                todo.append(entry.path)
-            elif status.st_nlink == 1 or status.st_ino not in seen:
-                seen.add(status.st_ino)
-                total += status.st_size
-    return total
 
 
 def _read_chain(directory: str) -> str:

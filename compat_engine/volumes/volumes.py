@@ -16,6 +16,7 @@ from compat_engine.ids import new_id
 from compat_engine.store.records import Delete, Put, Records
 from compat_engine.store.removal import remove_tree
 from compat_engine.store.tree import Tree
+from compat_engine.store.usage import disk_usage
 from compat_engine.volumes.local import check_name, check_options, mount_volume, needs_mount, unmount_volume
 from compat_engine.volumes.model import ANONYMOUS, Volume
 
@@ -127,7 +128,7 @@ class Volumes:
 
     async def usage(self, name: str) -> int:
         """Bytes of the files in it, each inode once; 0 while what it mounts is not mounted. Raises NotFound."""
-        return await asyncio.to_thread(_usage, self.get(name).mountpoint)
+        return await asyncio.to_thread(disk_usage, self.get(name).mountpoint)
 
 
 def _make(mountpoint: Path) -> None:
@@ -136,18 +137,3 @@ def _make(mountpoint: Path) -> None:
         mountpoint.mkdir(mode=0o755, exist_ok=True)
     except OSError as error:
         raise Internal(f"error while creating volume path '{mountpoint}': {error.strerror}") from error
-
-
-def _usage(root: Path) -> int:
-    seen: set[tuple[int, int]] = set()
-    total = 0
-    for directory, _, names in os.walk(root):
-        for name in names:
-            try:
-                status = os.lstat(os.path.join(directory, name))
-            except FileNotFoundError:
-                continue  # it is in use, so files come and go
-            if (status.st_dev, status.st_ino) not in seen:
-                seen.add((status.st_dev, status.st_ino))
-                total += status.st_size
-    return total
