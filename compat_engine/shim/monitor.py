@@ -102,12 +102,15 @@ class Shim(Watcher):
         return JsonLog(self._plan.log, self._bundle.report) if self._plan.log.driver == "json-file" else NoLog()
 
     def on_message(self, child: Child, message: channel.Message) -> None:
-        """init has its namespaces. Joining the cgroup is slow and waits on the kernel: we do it while init mounts and the
+        """init has its namespaces."""
+        if message["op"] == protocol.CREATED:
+            self._bundle.write_pid(child.pid)
+            self._connections.broadcast({"op": protocol.CREATED, "pid": child.pid})
+            self._join(child)
+
+    def _join(self, child: Child) -> None:
+        """Joining the cgroup is slow and waits on the kernel: we do it while the child prepares, and for a container while the
         daemon builds the network."""
-        if message["op"] != protocol.CREATED:
-            return
-        self._bundle.write_pid(child.pid)
-        self._connections.broadcast({"op": protocol.CREATED, "pid": child.pid})
         try:
             cgroups.join(self._plan.cgroups, child.pid)
         except Failure as failure:
@@ -278,13 +281,14 @@ class Shim(Watcher):
         try:
             if self._main.code >= 0 or not self._main.started:
                 raise ProcessLookupError
-            child.fork(lambda stdio, sync: join.run(raw, self._main.pidfd, self._plan.cgroups, stdio, sync))
+            child.fork(lambda stdio, sync: join.run(raw, self._main.pidfd, stdio, sync))
         except OSError as error:  # ENOMEM: the container's pid namespace has just ended
             failure = Failure(error.errno or 0, "fork", "container is not running")
             child.stdio.drain(lambda: self._failed(child, failure))
             return
         self._execs[child.id] = child
         self._children[child.pid] = child
+        self._join(child)
 
 
 def _enter_pid_namespace(how: str) -> None:
