@@ -18,7 +18,7 @@ from compat_engine.runtime.cgroups.stats import Usage
 from compat_engine.runtime.connection import Message, pair
 from compat_engine.runtime.launcher_client import Launcher
 from compat_engine.runtime.protocol import Adopted, ExecExit, Exit, StartFailed, Streams
-from compat_engine.runtime.shim_client import Shim
+from compat_engine.runtime.shim_client import NO_SHIM, Shim
 from compat_engine.shim import protocol
 from compat_engine.shim.spec import Process, Spec, dump_process
 from compat_engine.store.tree import Tree
@@ -76,14 +76,23 @@ class LinuxRuntime:
             for end, _ in attached:
                 ends.enter_context(end)
             await self._predecessor_gone(spec.id)
-            shim = self._shims[spec.id] = self._shim(spec.id, self.cgroups.group(spec.cgroups))
+            launcher = self.launcher.pid
             try:
-                bundles.make(shim.bundle, spec)
-                await self._run(shim, attached)
-                return LinuxCreated(await shim.created, shim)
-            except BaseException:
-                await asyncio.shield(shim.abandon())
-                raise
+                return await self._create(spec, attached)
+            except StartFailed as error:
+                if error.step != NO_SHIM or self.launcher.runs(launcher):
+                    raise
+                return await self._create(spec, attached)  # it had died with our message unread
+
+    async def _create(self, spec: Spec, attached: Sequence[tuple[socket.socket, Streams]]) -> LinuxCreated:
+        shim = self._shims[spec.id] = self._shim(spec.id, self.cgroups.group(spec.cgroups))
+        try:
+            bundles.make(shim.bundle, spec)
+            await self._run(shim, attached)
+            return LinuxCreated(await shim.created, shim)
+        except BaseException:
+            await asyncio.shield(shim.abandon())
+            raise
 
     async def attach(self, id: str, streams: Streams) -> socket.socket:
         ours, theirs = socket.socketpair()

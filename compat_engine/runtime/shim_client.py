@@ -19,6 +19,7 @@ from compat_engine.runtime.protocol import ExecExit, Exit, StartFailed
 from compat_engine.shim import protocol
 
 log = logging.getLogger(__name__)
+NO_SHIM = "shim"  # the step at which a start failed whose shim went without a word
 KILLED = 128 + signal.SIGKILL
 Report = Callable[[Exit | ExecExit], None]
 LEAVE_SECONDS = 5.0  # from the kill of init to the end of its shim; after that the daemon clears up itself
@@ -147,7 +148,7 @@ class Shim:
         self._report(ExecExit(self.id, message["id"], message["code"]))
 
     def _closed(self) -> None:
-        self._fail_start(StartFailed(0, "shim", "the container's supervisor ended unexpectedly, see launcher.log in exec-root"))
+        self._fail_start(StartFailed(0, NO_SHIM, "the container's supervisor ended unexpectedly, see launcher.log in exec-root"))
         _fail(self.state, NotFound(f"No such container: {self.id}"))
         self._fail_execs()
         self._silent.set()
