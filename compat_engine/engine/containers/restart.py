@@ -30,6 +30,6 @@ async def _restart(engine: Engine, container: Container, timeout: int | None, nu
     async with container.lock:
         if container.state.status in ("removing", "dead"):
             raise Conflict("container is marked for removal and cannot be started")
-        if container.state.status != "running":
+        if container.state.status not in ("running", "paused"):  # somebody else may have started, and paused it
             await launch(engine, container, restarts=0)
     engine.events.publish("container", "restart", container.id, attributes(container.record))

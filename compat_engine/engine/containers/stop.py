@@ -2,6 +2,7 @@
 
 import asyncio
 import signal as signals
+from contextlib import suppress
 
 from compat_engine.engine.containers.create import attributes
 from compat_engine.engine.parts import Engine
@@ -63,12 +64,12 @@ async def leave_alone(engine: Engine, container: Container, by_user: bool = True
 async def kill_and_wait(engine: Engine, container: Container, exited: asyncio.Future[Ended]) -> None:
     """SIGKILL and wait. Raises Internal when the kernel does not let go of the process."""
     await send(engine, container, signals.SIGKILL)
-    await resume_if_paused(engine, container)
-    try:
-        await asyncio.wait_for(asyncio.shield(exited), KILL_PATIENCE)
-    except TimeoutError:
-        text = f"cannot kill container: {container.id}: tried to kill container, but did not receive an exit event"
-        raise Internal(text) from None
+    for _ in range(KILL_PATIENCE):
+        await resume_if_paused(engine, container)  # each time: somebody may pause it now, before the signal is taken
+        done, _pending = await asyncio.wait({exited}, timeout=1)
+        if done:
+            return
+    raise Internal(f"cannot kill container: {container.id}: tried to kill container, but did not receive an exit event")
 
 
 async def send(engine: Engine, container: Container, number: int) -> None:
@@ -83,4 +84,5 @@ async def send(engine: Engine, container: Container, number: int) -> None:
 async def resume_if_paused(engine: Engine, container: Container) -> None:
     """A frozen process takes no signal, not even SIGKILL on cgroup v1."""
     if container.state.status == "paused":
-        await engine.runtime.resume(container.id)
+        with suppress(NotFound):  # it has ended
+            await engine.runtime.resume(container.id)
