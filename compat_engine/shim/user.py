@@ -13,6 +13,7 @@ from compat_engine.shim.failure import Failure
 from compat_engine.shim.spec import User
 
 _MAX_ID = (1 << 31) - 1
+_MAX_DIGITS = 20
 _MAX_FILE = 16 << 20  # bytes; the files are the image's, so neither their size nor their kind is trusted
 
 
@@ -40,7 +41,7 @@ class _Group:
 
 
 def resolve(user: User, passwd: str = "/etc/passwd", group: str = "/etc/group") -> Identity:
-    """Raises Failure when a name is unknown or a number out of range."""
+    """Raises Failure when a name is unknown or a number out of range, be it the image's: setuid(2) takes -1 for no change."""
     user_word, _, group_word = user.name.partition(":")
     groups = _groups(group)
     account = _find_account(user_word, _accounts(passwd))
@@ -51,7 +52,8 @@ def resolve(user: User, passwd: str = "/etc/passwd", group: str = "/etc/group") 
     elif account.name:
         memberships = tuple(item.gid for item in groups if account.name in item.members)
     additional = tuple(_find_group(word, groups, "Unable to find group") for word in user.additional)
-    return Identity(account.uid, gid, tuple(dict.fromkeys((gid, *additional, *memberships))), account.home)
+    ids = tuple(dict.fromkeys(_in_range(id) for id in (gid, *additional, *memberships)))
+    return Identity(_in_range(account.uid), gid, ids, account.home)
 
 
 def _find_account(word: str, accounts: Sequence[_Account]) -> _Account:
@@ -61,7 +63,7 @@ def _find_account(word: str, accounts: Sequence[_Account]) -> _Account:
             return account
     if uid is None:
         raise _failure(f"unable to find user {word}: no matching entries in passwd file")
-    return _Account("", _in_range(uid), 0, "/")
+    return _Account("", uid, 0, "/")
 
 
 def _find_group(word: str, groups: Sequence[_Group], complaint: str) -> int:
@@ -71,12 +73,14 @@ def _find_group(word: str, groups: Sequence[_Group], complaint: str) -> int:
             return group.gid
     if gid is None:
         raise _failure(f"{complaint} {word}: no matching entries in group file")
-    return _in_range(gid)
+    return gid
 
 
 def _number(word: str) -> int | None:
     digits = word[1:] if word[:1] in ("-", "+") else word
-    return int(word) if digits.isascii() and digits.isdigit() else None
+    if not (digits.isascii() and digits.isdigit()):
+        return None
+    return int(word) if len(digits) <= _MAX_DIGITS else _MAX_ID + 1
 
 
 def _in_range(number: int) -> int:

@@ -8,8 +8,8 @@ from compat_engine.shim.failure import Failure
 from compat_engine.shim.spec import User
 from compat_engine.shim.user import Identity, resolve
 
-PASSWD = "root:x:0:0:root:/root:/bin/sh\nwww:x:33:34::/var/www:/bin/sh\n7:x:1000:1000::/seven:\nbroken:x:a:b:c\n\n"
-GROUP = "root:x:0:\nmail:x:8:\nwheel:x:10:root\ntape:x:26:www,root\n"
+PASSWD = "root:x:0:0:root:/root:/bin/sh\nwww:x:33:34::/var/www:/bin/sh\n7:x:1000:1000::/seven:\nbroken:x:a:b:c\nevil:x:4294967295:0::/:\n\n"
+GROUP = "root:x:0:\nmail:x:8:\nwheel:x:10:root\ntape:x:26:www,root\nevil:x:-1:\n"
 
 
 @pytest.fixture
@@ -46,6 +46,10 @@ def test_resolves(files: tuple[str, str], name: str, additional: tuple[str, ...]
         (User("0", ("nosuch",)), "Unable to find group nosuch: no matching entries in group file"),
         (User("-1"), "uids and gids must be in range 0-2147483647"),
         (User("0:99999999999"), "uids and gids must be in range 0-2147483647"),
+        (User("9" * 5000), "uids and gids must be in range 0-2147483647"),
+        (User("evil"), "uids and gids must be in range 0-2147483647"),
+        (User("4294967295"), "uids and gids must be in range 0-2147483647"),
+        (User("root:evil"), "uids and gids must be in range 0-2147483647"),
     ],
 )
 def test_refuses(files: tuple[str, str], user: User, text: str) -> None:
