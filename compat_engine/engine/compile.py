@@ -1,6 +1,5 @@
 """From records and reservations to the one value a shim obeys. Pure: everything looked up before stands in `Inputs`."""
 
-import posixpath
 from dataclasses import dataclass
 
 from compat_engine.engine.mounts import tmpfs_options
@@ -151,8 +150,7 @@ def _user_mount(point: MountPoint) -> Mount:
     flags = point.flags or ("rbind",)
     if not point.rw and not {"ro", "rro"} & set(flags):
         flags = (*flags, "rro")
-    source = posixpath.join(point.source, point.subpath) if point.subpath else point.source
-    return Mount("bind", source, point.destination, (*flags, point.propagation or "rprivate"))
+    return Mount("bind", point.source, point.destination, (*flags, point.propagation or "rprivate"), subpath=point.subpath)
 
 
 def _root_propagation(points: tuple[MountPoint, ...]) -> str:

@@ -87,7 +87,7 @@ def _mount(arguments: dict[str, Any]) -> None:
     for path in arguments["directories"]:
         os.close(make_directories(root, path))
     for mount in arguments["mounts"]:
-        rootfs.bind(root, Mount(mount["type"], mount["source"], mount["target"], tuple(mount["flags"])))
+        rootfs.bind(root, Mount(**{**mount, "flags": tuple(mount["flags"])}))
     rootfs.enter(root)
     os.close(root)
 

@@ -112,7 +112,7 @@ def _detail(error: OSError, item: Mount) -> str:
 def bind(root: int, item: Mount) -> None:
     """A mount of type "bind" inside `root`; where it goes is made when missing. Raises OSError, Failure for its flags."""
     options = mountflags.parse(item.flags)
-    tree = m.open_tree(item.source, recursive=options.recursive)
+    tree = _open_source(item, options.recursive)
     try:
         target = _target(root, item.target, stat.S_ISDIR(os.stat(tree).st_mode))
         if options.attributes or options.cleared:
@@ -124,6 +124,21 @@ def bind(root: int, item: Mount) -> None:
         os.close(target)
     finally:
         os.close(tree)
+
+
+def _open_source(item: Mount, recursive: bool) -> int:
+    """A detached copy of what is to be shown. Whoever else writes to a volume may make links of its subpath at any time."""
+    if not item.subpath:
+        return m.open_tree(item.source, recursive=recursive)
+    source = os.open(item.source, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        inside = open_in_root(source, item.subpath)
+    finally:
+        os.close(source)
+    try:
+        return m.open_tree(f"/proc/self/fd/{inside}", recursive=recursive)
+    finally:
+        os.close(inside)
 
 
 def _target(root: int, path: str, directory: bool) -> int:

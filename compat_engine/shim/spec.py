@@ -25,6 +25,7 @@ class Mount:
     target: str
     flags: tuple[str, ...] = ()
     data: str = ""
+    subpath: str = ""  # of a bind: what to show of `source`, found without leaving it
 
 
 @dataclass(frozen=True, slots=True)

@@ -173,3 +173,15 @@ def test_a_volume_with_options(docker: Docker, volume: str) -> None:
 
 def test_an_unknown_driver_is_refused(docker: Docker, unique: str) -> None:
     assert "nosuch" in docker.fails("volume", "create", "-d", "nosuch", unique)
+
+
+def test_a_subpath_that_becomes_a_link_does_not_leave_the_volume(docker: Docker, unique: str) -> None:
+    """Between create and start whoever else writes to the volume may replace the directory."""
+    docker("run", "--rm", "-v", f"{unique}:/v", "busybox", "mkdir", "-p", "/v/sub", "/v/other")
+    mount = f"type=volume,src={unique},dst=/s,volume-subpath=sub"
+    docker("create", "--name", unique, "--mount", mount, "busybox", "ls", "-a", "/s")
+    docker("run", "--rm", "-v", f"{unique}:/v", "busybox", "sh", "-c", "rmdir /v/sub && ln -s /etc /v/sub")
+    result = docker.run("start", "-a", unique)
+    docker("rm", "-v", unique)
+    docker("volume", "rm", unique)
+    assert result.returncode != 0 and "passwd" not in result.stdout
