@@ -41,6 +41,8 @@ class Relays:
             if binding.proto == "tcp" and reserved.family == socket.AF_INET6:
                 relay = self._relays.setdefault(endpoint.key, _Relay())
                 accept = partial(_Client, (endpoint.ip, binding.container_port), relay.clients)
+                # Connections inherit it: in TIME_WAIT they would keep the next daemon from the port for a minute otherwise.
+                reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 relay.servers.append(await asyncio.get_running_loop().create_server(accept, sock=reserved.dup()))
 
     def close(self, endpoint: Endpoint) -> None:

@@ -12,8 +12,10 @@ from compat_engine.errors import Internal
 def test_rows_are_those_of_ps() -> None:
     child = subprocess.Popen(["sleep", "30"])
     try:
-        own, sleeping = list_processes([os.getpid(), child.pid, 4_000_000])
-        assert int(own[1]) == os.getpid() and int(own[2]) == os.getppid()
+        rows = {int(row[1]): row for row in list_processes([os.getpid(), child.pid, 4_000_000])}
+        assert rows.keys() == {os.getpid(), child.pid}
+        assert int(rows[os.getpid()][2]) == os.getppid()
+        sleeping = rows[child.pid]
         assert sleeping[1:3] == [str(child.pid), str(os.getpid())]
         assert sleeping[6:] == ["00:00:00", "sleep 30"]
         assert len(sleeping) == len(TITLES)
