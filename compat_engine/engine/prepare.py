@@ -2,6 +2,7 @@
 
 import os
 from contextlib import AsyncExitStack
+from dataclasses import replace
 
 from compat_engine.engine import volumes
 from compat_engine.engine.compile import Inputs, environment, rlimits
@@ -36,7 +37,8 @@ async def prepare(engine: Engine, container: Container, endpoints: dict[str, End
     nodes, rules = devices(host)
     hostname = _hostname(engine, container)
     return Inputs(
-        rootfs=engine.images.snapshots.overlay(container.id),
+        # With --rm nothing of it is there after a crash of the host, so the kernel need not sync it at the end.
+        rootfs=replace(engine.images.snapshots.overlay(container.id), volatile=host.AutoRemove),
         namespaces=_namespaces(engine, host),
         cgroups=engine.cgroups.plan(container.id, host.CgroupParent or engine.config.cgroup_parent, resources(host), rules),
         caps=caps,

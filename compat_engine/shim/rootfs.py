@@ -45,6 +45,9 @@ def _mount_overlay(overlay: Overlay, point: str) -> None:
         m.mount(overlay.lower[0], point, None, m.MS_BIND)
         return m.mount(None, point, None, m.MS_BIND | m.MS_REMOUNT | m.MS_RDONLY)
     upper = f",upperdir={_quote(overlay.upper)},workdir={_quote(overlay.work)}" if overlay.upper else ""
+    if overlay.volatile:
+        _forget_volatile(overlay.work)
+        upper += ",volatile"
     options = f"lowerdir={':'.join(_quote(path, ':') for path in overlay.lower)}{upper}"
     if len(os.fsencode(options)) <= _OPTIONS_LIMIT:
         return m.mount("overlay", point, "overlay", 0, options)
@@ -57,6 +60,14 @@ def _mount_overlay(overlay: Overlay, point: str) -> None:
         os.chdir("/")
         for fd in fds:
             os.close(fd)
+
+
+def _forget_volatile(work: str) -> None:
+    """Overlayfs marks the work directory of a volatile mount and refuses it the next time: the upper directory may have lost
+    what was written before a crash of the host. Only the daemon's data survives such a one here, never a container."""
+    with suppress(FileNotFoundError):
+        os.unlink(f"{work}/work/incompat/volatile/dirty")
+        os.rmdir(f"{work}/work/incompat/volatile")
 
 
 def _quote(path: str, also: str = "") -> str:

@@ -30,11 +30,15 @@ class Mount:
 
 @dataclass(frozen=True, slots=True)
 class Overlay:
-    """The rootfs. lower: absolute directories, topmost first; upper and work: absolute, "" for a read-only view."""
+    """The rootfs. lower: absolute directories, topmost first; upper and work: absolute, "" for a read-only view.
+
+    volatile: what is written need not survive the host, so its end does not wait for the disk.
+    """
 
     lower: tuple[str, ...]
     upper: str
     work: str
+    volatile: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,7 +208,7 @@ def _spec(raw: dict[str, Any]) -> Spec:
         **{
             **raw,
             "process": load_process(raw["process"]),
-            "rootfs": Overlay(tuple(rootfs["lower"]), rootfs["upper"], rootfs["work"]),
+            "rootfs": Overlay(**{**rootfs, "lower": tuple(rootfs["lower"])}),
             "mounts": tuple(Mount(**{**item, "flags": tuple(item["flags"])}) for item in raw["mounts"]),
             "devices": tuple(Device(**item) for item in raw["devices"]),
             "masked_paths": tuple(raw["masked_paths"]),

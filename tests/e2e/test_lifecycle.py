@@ -216,3 +216,12 @@ def test_stats(docker: Docker, unique: str) -> None:
     assert line["Name"] == unique
     assert line["MemUsage"].endswith("/ 64MiB")
     assert int(line["PIDs"]) >= 1
+
+
+def test_a_container_that_removes_itself_keeps_its_files_over_a_restart(docker: Docker, unique: str) -> None:
+    docker("run", "-d", "--rm", "--name", unique, "busybox", "sleep", "100")
+    docker("exec", unique, "sh", "-c", "echo kept > /file")
+    docker("restart", "-t", "0", unique)
+    assert docker("exec", unique, "cat", "/file") == "kept"
+    docker("stop", "-t", "0", unique)
+    eventually(lambda: unique not in docker("ps", "-a", "--format", "{{.Names}}"))
