@@ -60,6 +60,7 @@ class _Option:
     convert: Callable[[Any], Any]
     many: bool = False
     short: str = ""
+    help: str = ""
 
 
 def _word(value: Any) -> str:
@@ -112,31 +113,43 @@ def _mapping(value: Any) -> dict[str, str]:
 
 
 OPTIONS = (
-    _Option("hosts", "hosts", _word, many=True, short="-H"),
-    _Option("data-root", "data_root", _path),
-    _Option("exec-root", "exec_root", _path),
-    _Option("pidfile", "pidfile", _path, short="-p"),
-    _Option("group", "group", _word, short="-G"),
-    _Option("log-level", "log_level", _level, short="-l"),
-    _Option("bridge", "bridge", _word, short="-b"),
-    _Option("bip", "bip", _word),
-    _Option("nft-table", "nft_table", _word),
-    _Option("log-driver", "log_driver", _word),
-    _Option("default-shm-size", "default_shm_size", _number),
-    _Option("shutdown-timeout", "shutdown_timeout", _number),
-    _Option("live-restore", "live_restore", _flag),
-    _Option("labels", "labels", _word, many=True),
-    _Option("dns", "dns", _word, many=True),
-    _Option("dns-search", "dns_search", _word, many=True),
-    _Option("dns-opts", "dns_options", _word, many=True),
-    _Option("cgroup-parent", "cgroup_parent", _word),
-    _Option("api-version", "api_version", _word),
-    _Option("registry-mirrors", "registry_mirrors", _mirror, many=True),
-    _Option("insecure-registries", "insecure_registries", _word, many=True),
-    _Option("certs-dirs", "certs_dirs", _path, many=True),
-    _Option("max-concurrent-downloads", "max_concurrent_downloads", _positive),
-    _Option("max-concurrent-uploads", "max_concurrent_uploads", _positive),
-    _Option("max-download-attempts", "max_download_attempts", _positive),
+    _Option("hosts", "hosts", _word, many=True, short="-H", help="where to serve: unix:///path, tcp://address:port, fd://"),
+    _Option("data-root", "data_root", _path, help="what survives a reboot: images, layers, volumes, records"),
+    _Option("exec-root", "exec_root", _path, help="what ends with the boot: bundles and sockets"),
+    _Option("pidfile", "pidfile", _path, short="-p", help="file for the daemon's pid"),
+    _Option("group", "group", _word, short="-G", help="group that may use the unix socket"),
+    _Option("log-level", "log_level", _level, short="-l", help="debug, info, warn, error or fatal"),
+    _Option("bridge", "bridge", _word, short="-b", help="name of the default bridge; none turns its network off"),
+    _Option("bip", "bip", _word, help="address and prefix of the default bridge"),
+    _Option("nft-table", "nft_table", _word, help="nftables table (compat-BRIDGE)"),
+    _Option("log-driver", "log_driver", _word, help="log driver of new containers: json-file or none"),
+    _Option("default-shm-size", "default_shm_size", _number, help="bytes of /dev/shm in new containers"),
+    _Option("shutdown-timeout", "shutdown_timeout", _number, help="seconds containers get when the daemon stops"),
+    _Option("live-restore", "live_restore", _flag, help="leave containers running when the daemon stops"),
+    _Option("labels", "labels", _word, many=True, help="key=value shown by info"),
+    _Option("dns", "dns", _word, many=True, help="name server of new containers"),
+    _Option("dns-search", "dns_search", _word, many=True, help="search domain of new containers"),
+    _Option("dns-opts", "dns_options", _word, many=True, help="resolver option of new containers"),
+    _Option("cgroup-parent", "cgroup_parent", _word, help="parent cgroup of containers"),
+    _Option("api-version", "api_version", _word, help="API version to advertise"),
+    _Option(
+        "registry-mirrors",
+        "registry_mirrors",
+        _mirror,
+        many=True,
+        help="mirror URL of docker.io, or HOST=URL of another registry",
+    ),
+    _Option(
+        "insecure-registries",
+        "insecure_registries",
+        _word,
+        many=True,
+        help="registry or CIDR that may be reached by plain HTTP or an unknown certificate",
+    ),
+    _Option("certs-dirs", "certs_dirs", _path, many=True, help="directory of HOST/{ca.crt,client.cert,client.key,hosts.toml}"),
+    _Option("max-concurrent-downloads", "max_concurrent_downloads", _positive, help="layers at once in a pull"),
+    _Option("max-concurrent-uploads", "max_concurrent_uploads", _positive, help="layers at once in a push"),
+    _Option("max-download-attempts", "max_download_attempts", _positive, help="tries of each layer"),
 )
 _FILE_ONLY = (_Option("log-opts", "log_opts", _mapping),)
 _FLAG_NAMES = {
@@ -208,7 +221,8 @@ def _parser() -> argparse.ArgumentParser:
     for option in OPTIONS:
         names = [name for name in (option.short, f"--{_FLAG_NAMES.get(option.key, option.key)}") if name]
         if option.convert is _flag:
-            parser.add_argument(*names, dest=option.key, nargs="?", const="true", default=None)
+            parser.add_argument(*names, dest=option.key, nargs="?", const="true", default=None, help=option.help)
         else:
-            parser.add_argument(*names, dest=option.key, action="append" if option.many else "store", default=None)
+            action = "append" if option.many else "store"
+            parser.add_argument(*names, dest=option.key, action=action, default=None, metavar="VALUE", help=option.help)
     return parser
