@@ -65,9 +65,10 @@ def _mount_overlay(overlay: Overlay, point: str) -> None:
 def _forget_volatile(work: str) -> None:
     """Overlayfs marks the work directory of a volatile mount and refuses it the next time: the upper directory may have lost
     what was written before a crash of the host. Only the daemon's data survives such a one here, never a container."""
+    mark = os.path.join(work, "work", "incompat", "volatile")
     with suppress(FileNotFoundError):
-        os.unlink(f"{work}/work/incompat/volatile/dirty")
-        os.rmdir(f"{work}/work/incompat/volatile")
+        os.unlink(os.path.join(mark, "dirty"))
+        os.rmdir(mark)
 
 
 def _quote(path: str, also: str = "") -> str:
