@@ -37,7 +37,8 @@ async def create(engine: Engine, request: CreateRequest, name: str, platform: st
     for link in (host.Links or ()) if host.NetworkMode in ("", "default", "bridge") else ():
         _refuse_link(engine, link.partition(":")[0])
     host = _resolve_modes(engine, host)
-    check_endpoints(engine, _endpoints(request, host))
+    endpoints = _endpoints(request, host)
+    check_endpoints(engine, endpoints)
     id = new_id()
     bare = bare or random_name(engine.containers.name_taken)
     with engine.containers.reserve(bare, id):
@@ -55,7 +56,7 @@ async def create(engine: Engine, request: CreateRequest, name: str, platform: st
                 config=_finish(config, id, host),
                 host_config=host,
                 image=image.id,
-                endpoints=_endpoints(request, host),
+                endpoints=endpoints,
                 args=args,
                 mounts=points,
             )

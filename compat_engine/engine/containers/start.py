@@ -24,7 +24,7 @@ async def start(engine: Engine, word: str) -> None:
         status = container.state.status
         if status == "paused":
             raise Conflict("cannot start a paused container, try unpause instead")
-        if status == "running" or (status == "restarting" and container.state.pid):
+        if status == "running":
             raise NotModified("container already started")
         if status in ("removing", "dead"):
             raise Conflict("container is marked for removal and cannot be started")
