@@ -218,25 +218,23 @@ class LinuxRuntime:
         """The shim of a running container, or how the container ended; None when it never ran or nobody saw it end."""
         spec = bundles.spec(bundle)
         shim = self._shim(bundle.name, self.cgroups.group(spec.cgroups if spec else ()))
-        if not await _connected(shim):
-            record = bundles.exit(bundle)
-            if record is None:
-                await shim.abandon()
-            return record
-        self._shims[shim.id] = shim
-        shim.running = True
-        if await self._started(shim):
+        if await _connected(shim) and await self._present(shim) and shim.adopt():
+            self._shims[shim.id] = shim
             return shim
-        await shim.abandon()
-        return None
+        record = bundles.exit(bundle)
+        if record is None:
+            await shim.abandon()
+        else:
+            shim.disconnect()  # it may stay for clients that still read
+        return record
 
-    async def _started(self, shim: Shim) -> bool:
-        """False when the shim waits for a `go` that will not come."""
+    async def _present(self, shim: Shim) -> bool:
+        """False when the container has ended, or waits for a `go` that will not come."""
         try:
             await shim.send({"op": protocol.HELLO})
             state = await asyncio.wait_for(shim.state, ANSWER_SECONDS)
         except NotFound:
-            return True  # it left as we came; its exit is being reported
+            return False
         except TimeoutError:
             shim.exists(bundles.init_pid(shim.bundle))
             return True

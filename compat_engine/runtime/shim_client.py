@@ -98,6 +98,11 @@ class Shim:
         self.forgotten = True
         self._leave()
 
+    def adopt(self) -> bool:
+        """It takes orders and reports from here on; False when it has ended meanwhile."""
+        self.running = not (self._ended or self._silent.is_set())
+        return self.running
+
     def disconnect(self) -> None:
         """The daemon leaves; the container runs on."""
         if self._burial:
@@ -179,6 +184,7 @@ class Shim:
 
     def _end(self, exit: Exit) -> None:
         self._fail_start(StartFailed(0, "shim", "the process ended before it was started"))
+        _fail(self.state, NotFound(f"No such container: {self.id}"))
         self._fail_execs()
         self._ended = True
         if self.running:

@@ -269,6 +269,9 @@ class Shim(Watcher):
         self._watches.add(fds.pop())
 
     def _on_hello(self, sock: channel.Socket, message: channel.Message, fds: list[int]) -> None:
+        if self._left and self._exit:
+            self._connections.send(sock, {"op": protocol.EXITED, **self._exit})
+            return
         execs = [{"id": child.id, "pid": child.pid} for child in self._execs.values() if child.started]
         state = {"pid": self._main.pid, "started": self._started_at, "execs": execs, "version": protocol.VERSION}
         self._connections.send(sock, {"op": protocol.STATE, **state})
