@@ -90,18 +90,19 @@ def _links(engine: Engine, links: Iterable[str]) -> dict[str, str]:
 
 
 async def connect(engine: Engine, container: Container, endpoints: dict[str, Endpoint], pid: int) -> None:
-    """Into the namespace of `pid`, which waits. Raises Internal."""
+    """Into the namespace of `pid`, which waits; told of only when all of it is done. Raises Internal."""
     mode = container.record.host_config.NetworkMode
     if not endpoints and mode != "host" and not mode.startswith("container:"):
         await engine.networks.loopback(pid)  # disconnected from every network before its start
     for endpoint in endpoints.values():
         await engine.networks.connect(endpoint, pid)
-        engine.events.publish("network", "connect", endpoint.network_id, _event(engine, container, endpoint))
     await resolve(engine, container, pid)
+    for endpoint in endpoints.values():
+        engine.events.publish("network", "connect", endpoint.network_id, _event(engine, container, endpoint))
 
 
 async def disconnected(engine: Engine, container: Container) -> None:
-    """After an exit, or for what a crash left: everything it held is free again."""
+    """After an exit or a failed start, or for what a crash left: everything it held is free again."""
     endpoints = engine.networks.endpoints(container.id)
     await engine.networks.release(container.id)
     for endpoint in endpoints.values():

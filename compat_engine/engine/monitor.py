@@ -52,8 +52,9 @@ class Monitor:
         lasted = time.monotonic() - container.started if container.started else 0.0
         again = not self.closing and should_restart(container, exit.code)
         state = container.state.to(
-            "restarting" if again else "exited", pid=0, exit_code=exit.code, oom_killed=exit.oom, finished_at=exit.time
-        )
+            "restarting" if again else "exited", pid=0, exit_code=exit.code, oom_killed=exit.oom, finished_at=exit.time,
+            restart_count=container.state.restart_count + again,
+        )  # fmt: skip
         removed = not again and record.host_config.AutoRemove and not container.auto_remove_held
         if removed:
             engine.containers.mark_removing(container, state)
@@ -79,13 +80,14 @@ class Monitor:
         container.restart = self._spawn(self._again(container, container.backoff))
 
     async def _again(self, container: Container, delay: float) -> None:
+        """A try that fails is the last one, as in dockerd: what it lacks does not come back by itself."""
         await asyncio.sleep(delay)
         async with container.lock:
             container.restart = None
             if container.state.status != "restarting" or self.closing:
                 return
             try:
-                await launch(self._engine, container, restarts=container.state.restart_count + 1)
+                await launch(self._engine, container, restarts=container.state.restart_count)
             except EngineError as error:
                 log.warning("restart of container %s: %s", container.id, error)
                 container.announce_exit(str(error))

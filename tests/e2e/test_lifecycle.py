@@ -137,6 +137,18 @@ def test_no_restart_after_success_on_failure(docker: Docker, unique: str) -> Non
     assert docker.inspect(unique)["RestartCount"] == 0
 
 
+def test_a_restart_that_cannot_start_is_the_last(docker: Docker, unique: str) -> None:
+    since = str(time.time())
+    id = docker("run", "-d", "--name", unique, "--restart", "always", "busybox", "sh", "-c", "rm /bin/sh; exit 3")
+    docker.wait_state(unique, "exited")
+    found = docker.inspect(unique)
+    assert (found["RestartCount"], found["State"]["ExitCode"]) == (1, 3)
+    assert 'exec: "sh": executable file not found in $PATH' in found["State"]["Error"]
+    events = docker("events", "--since", since, "--until", str(time.time()), "--filter", "type=network", "--format", "json")
+    actions = [event["Action"] for line in events.splitlines() if (event := json.loads(line))["Actor"]["Attributes"]["container"] == id]
+    assert actions == ["connect", "disconnect", "connect", "disconnect"]
+
+
 def test_policy_and_rm_exclude_each_other(docker: Docker) -> None:
     assert "onflicting options" in docker.fails("run", "--rm", "--restart", "always", "busybox")
 

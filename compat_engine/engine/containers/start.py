@@ -3,11 +3,10 @@
 import time
 from contextlib import AsyncExitStack
 
-from compat_engine.engine.clock import rfc3339nano
 from compat_engine.engine.compile import compile_spec
 from compat_engine.engine.containers.create import attributes
 from compat_engine.engine.containers.remove import discard
-from compat_engine.engine.endpoints import connect, reserve
+from compat_engine.engine.endpoints import connect, disconnected, reserve
 from compat_engine.engine.failures import exit_code, start_error
 from compat_engine.engine.health import watch
 from compat_engine.engine.parts import Engine
@@ -51,6 +50,7 @@ async def launch(engine: Engine, container: Container, restarts: int) -> None:
                 await connect(engine, container, endpoints, created.pid)
             except EngineError as error:  # init may have failed first, and taken its namespace along
                 raise await created.failure() or error from error
+            undo.push_async_callback(disconnected, engine, container)
             started = await created.go()
             undo.pop_all()
     except (StartFailed, EngineError, OSError) as error:
@@ -67,12 +67,10 @@ async def launch(engine: Engine, container: Container, restarts: int) -> None:
 
 async def _failed(engine: Engine, container: Container, error: Exception) -> EngineError:
     failure = _as_engine_error(error)
-    code = exit_code(str(failure))
-    state = container.state.to(
-        "created" if container.state.status == "created" else "exited", pid=0, exit_code=code, error=str(failure)
-    )
-    if state.status == "exited":
-        state = state.to("exited", finished_at=rfc3339nano())
+    before = container.state
+    code = before.exit_code if before.status == "restarting" else exit_code(str(failure))  # a policy's: of the run before
+    status = "created" if before.status == "created" else "exited"
+    state = before.to(status, pid=0, exit_code=code, error=str(failure))
     await engine.containers.update(container, state=state)
     if container.record.host_config.AutoRemove:
         await discard(engine, container, volumes=True)
