@@ -3,6 +3,8 @@
 import os
 import stat
 from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 
 from compat_engine.images.merged import Merged, is_opaque, is_whiteout
 
@@ -12,6 +14,7 @@ _FURNITURE = frozenset(
     (".dockerenv", "dev", "dev/console", "dev/mqueue", "dev/pts", "dev/shm", "etc", "etc/hostname", "etc/hosts", "etc/mtab")
 ) | {"etc/resolv.conf", "proc", "sys", "sys/fs", "sys/fs/cgroup"}
 _CAPABILITY = "security.capability"
+_OPEN = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def changes(upper: str, lowers: Sequence[str]) -> list[tuple[str, int]]:
@@ -46,7 +49,43 @@ def _furniture(upper: str, path: str, view: Merged, stack: Sequence[int]) -> set
     return found
 
 
+@dataclass(slots=True)
+class _Directory:
+    """One the comparison is in. fd, names: of the upper layer's; stack: its parts in the layers below, `below` owns them.
+
+    at: where in the list of changes its own goes, once it is known what changed in it.
+    """
+
+    path: str
+    fd: int
+    names: list[str]  # not looked at yet, the next one last
+    shown: set[str]
+    stack: Sequence[int]
+    below: Merged
+    opaque: bool = False
+    at: int = 0
+    entry: "_Entry | None" = None  # None: the root
+
+    def close(self) -> None:
+        os.close(self.fd)
+        self.below.close()
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """A name in the upper layer's directory `parent`, and in that of the layer below which shows it, if one does."""
+
+    path: str
+    name: str
+    parent: int
+    status: os.stat_result
+    lower_parent: int
+    lower: os.stat_result | None
+
+
 class _Comparison:
+    """Keeps its place in a list, not on the call stack: a container nests as deep as it likes."""
+
     def __init__(self, upper: str, view: Merged) -> None:
         self._upper = upper
         self._view = view
@@ -54,36 +93,56 @@ class _Comparison:
         self._found: list[tuple[str, int]] = []
 
     def run(self) -> list[tuple[str, int]]:
-        self._directory("", self._view.root, False)
+        trail = [_directory("", os.open(self._upper, _OPEN), self._view.root, Merged(()))]
+        try:
+            while trail:
+                if trail[-1].names:
+                    with suppress(FileNotFoundError):  # the container runs: what goes meanwhile is no change
+                        trail += self._next(trail[-1])
+                else:
+                    self._leave(trail[-1])
+                    trail.pop().close()
+        finally:
+            for directory in trail:
+                directory.close()
         return self._found
 
-    def _directory(self, path: str, stack: Sequence[int], opaque: bool) -> None:
-        names = sorted(os.listdir(self._full(path)))
-        for name in names:
-            below = f"{path}/{name}"
-            if below[1:] not in self._skip:
-                self._entry(below, name, stack)
-        if opaque:
-            self._hidden(path, stack, set(names))
-
-    def _entry(self, path: str, name: str, stack: Sequence[int]) -> None:
-        status = os.lstat(self._full(path))
-        fd, lower = self._view.lookup(stack, name) if stack else (-1, None)
+    def _next(self, directory: _Directory) -> list[_Directory]:
+        """Compares one more name of the directory; what is to be looked into."""
+        name = directory.names.pop()
+        path = f"{directory.path}/{name}"
+        if path[1:] in self._skip:
+            return []
+        status = os.stat(name, dir_fd=directory.fd, follow_symlinks=False)
+        fd, lower = self._view.lookup(directory.stack, name) if directory.stack else (-1, None)
+        entry = _Entry(path, name, directory.fd, status, fd, lower)
         if is_whiteout(status):
             if lower is not None:
                 self._found.append((path, DELETED))
-            return
+            return []
+        below = Merged(())
+        stack = below.child(directory.stack, name) if lower is not None and stat.S_ISDIR(lower.st_mode) else []
+        if stat.S_ISDIR(status.st_mode):
+            found = _directory(path, os.open(name, _OPEN, dir_fd=directory.fd), stack, below)
+            found.opaque, found.at, found.entry = bool(stack) and is_opaque(found.fd), len(self._found), entry
+            return [found]
         at = len(self._found)
-        with Merged(()) as scope:
-            below = scope.child(stack, name) if lower is not None and stat.S_ISDIR(lower.st_mode) else []
-            if stat.S_ISDIR(status.st_mode):
-                self._directory(path, below, bool(below) and is_opaque(self._full(path)))
-            else:
-                self._hidden(path, below, set())
-        if lower is None:
-            self._found.insert(at, (path, ADDED))
-        elif len(self._found) > at or _differs(status, self._full(path), lower, f"/proc/self/fd/{fd}/{name}"):
-            self._found.insert(at, (path, MODIFIED))
+        self._hidden(path, stack, set())
+        below.close()
+        self._record(entry, at)
+        return []
+
+    def _leave(self, directory: _Directory) -> None:
+        if directory.opaque:
+            self._hidden(directory.path, directory.stack, directory.shown)
+        if directory.entry is not None:
+            self._record(directory.entry, directory.at)
+
+    def _record(self, entry: _Entry, at: int) -> None:
+        if entry.lower is None:
+            self._found.insert(at, (entry.path, ADDED))
+        elif len(self._found) > at or _differs(entry):
+            self._found.insert(at, (entry.path, MODIFIED))
 
     def _hidden(self, path: str, stack: Sequence[int], shown: set[str]) -> None:
         """What a directory that covers its lower one wholly takes away."""
@@ -91,21 +150,27 @@ class _Comparison:
             if name not in shown and self._view.lookup(stack, name)[1] is not None:
                 self._found.append((f"{path}/{name}", DELETED))
 
-    def _full(self, path: str) -> str:
-        return self._upper + path
+
+def _directory(path: str, fd: int, stack: Sequence[int], below: Merged) -> _Directory:
+    names = sorted(os.listdir(fd), reverse=True)
+    return _Directory(path, fd, names, set(names), stack, below)
 
 
-def _differs(new: os.stat_result, path: str, old: os.stat_result, old_path: str) -> bool:
+def _differs(entry: _Entry) -> bool:
     """A directory's size and times say nothing about it."""
+    new, old = entry.status, entry.lower
+    assert old is not None
     if (new.st_mode, new.st_uid, new.st_gid, new.st_rdev) != (old.st_mode, old.st_uid, old.st_gid, old.st_rdev):
         return True
     if stat.S_ISDIR(new.st_mode):
         return False
-    return (new.st_mtime_ns, new.st_size) != (old.st_mtime_ns, old.st_size) or _capability(path) != _capability(old_path)
+    if (new.st_mtime_ns, new.st_size) != (old.st_mtime_ns, old.st_size):
+        return True
+    return _capability(entry.parent, entry.name) != _capability(entry.lower_parent, entry.name)
 
 
-def _capability(path: str) -> bytes:
+def _capability(directory: int, name: str) -> bytes:
     try:
-        return os.getxattr(path, _CAPABILITY, follow_symlinks=False)
+        return os.getxattr(f"/proc/self/fd/{directory}/{name}", _CAPABILITY, follow_symlinks=False)
     except OSError:
         return b""

@@ -6,8 +6,9 @@ Layers are directory descriptors, topmost first. Symlinks resolve inside the vie
 import errno
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 
 from compat_engine.images.extract import write_all
 
@@ -28,6 +29,9 @@ class Merged:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
         self._open.close()
 
     def directory(self, path: str) -> list[int] | None:
@@ -102,25 +106,53 @@ def copy_tree(lowers: Sequence[str], path: str, destination: int) -> bool:
     return True
 
 
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """A directory that is being copied: its parts, which `scope` owns, and the names that are left of it. It owns `into`."""
+
+    stack: Sequence[int]
+    into: int
+    names: Iterator[str]
+    scope: Merged
+
+    def close(self) -> None:
+        os.close(self.into)
+        self.scope.close()
+
+
 class _Copy:
     def __init__(self, view: Merged) -> None:
         self._view = view
         self._links: dict[tuple[int, int], str] = {}  # inode -> path by which a new link to its copy is made
 
     def directory(self, stack: Sequence[int], into: int) -> None:
-        for name in self._view.names(stack):
-            fd, status = self._view.lookup(stack, name)
-            if status is None:
-                continue
-            if stat.S_ISDIR(status.st_mode):
-                os.mkdir(name, 0o700, dir_fd=into)
-                below = os.open(name, _DIRECTORY, dir_fd=into)
-                with Merged(()) as scope:  # closes this subtree's descriptors before the next one's are opened
-                    self.directory(scope.child(stack, name), below)
-                os.close(below)
-            else:
-                self._leaf(fd, name, status, into)
-        _describe(stack[0], os.fstat(stack[0]), into)
+        """Keeps its place in a list, not on the call stack: trees are as deep as their makers like."""
+        trail = [_Place(stack, os.dup(into), iter(self._view.names(stack)), Merged(()))]
+        try:
+            while trail:
+                place = trail[-1]
+                name = next(place.names, None)
+                if name is not None:
+                    trail += self._entry(place, name)
+                else:
+                    _describe(place.stack[0], os.fstat(place.stack[0]), place.into)
+                    trail.pop().close()
+        finally:
+            for place in trail:
+                place.close()
+
+    def _entry(self, place: "_Place", name: str) -> list["_Place"]:
+        """Copies it; the directory to go on in, if it is one."""
+        fd, status = self._view.lookup(place.stack, name)
+        if status is None:
+            return []
+        if not stat.S_ISDIR(status.st_mode):
+            self._leaf(fd, name, status, place.into)
+            return []
+        os.mkdir(name, 0o700, dir_fd=place.into)
+        into, scope = os.open(name, _DIRECTORY, dir_fd=place.into), Merged(())
+        stack = scope.child(place.stack, name)
+        return [_Place(stack, into, iter(self._view.names(stack)), scope)]
 
     def _leaf(self, source: int, name: str, status: os.stat_result, into: int) -> None:
         key = (status.st_dev, status.st_ino)

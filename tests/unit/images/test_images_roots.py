@@ -1,19 +1,22 @@
 """Containers' files as archives, without containers: names, modes, rules of copying in, differences, trees as tars."""
 
 import os
+import resource
 import stat
 import tarfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from compat_engine.images import changes, copyin, difference
+from compat_engine.images import changes, copyin, difference, merged
 from compat_engine.images.codecs import BadArchive
 from compat_engine.images.copyin import CopyIn, owner_of
 from compat_engine.images.extract import Extractor
 from compat_engine.images.rootjobs import absolute, file_mode
 from compat_engine.images.tarreader import Source, TarReader
 from compat_engine.images.treewriter import Sink, TreeWriter
+from compat_engine.store.removal import remove_tree
 from tests.support import tars
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="makes device nodes and trusted attributes")
@@ -140,6 +143,43 @@ def test_what_a_start_left_is_a_change_once_it_is_used(tmp_path: Path) -> None:
     (upper / "proc" / "mine").touch()
     found = dict(difference.changes(str(upper), [str(lower)]))
     assert {path for path in found if path.startswith(("/etc", "/proc", "/dev"))} == {"/etc", "/etc/mine", "/proc", "/proc/mine"}
+
+
+def nested(root: Path, depth: int) -> str:
+    """`root` with as many directories in each other; the innermost."""
+    path = str(root)
+    for _ in range(depth + 1):
+        os.mkdir(path)
+        path += "/d"
+    return path.removesuffix("/d")
+
+
+@needs_root
+def test_trees_deeper_than_recursion(tmp_path: Path, many_files: None) -> None:
+    depth = 1200
+    upper, lower, copy = (str(tmp_path / name) for name in ("upper", "lower", "copy"))
+    Path(nested(tmp_path / "upper", depth), "file").touch()
+    nested(tmp_path / "lower", depth)
+    os.mkdir(copy)
+    try:
+        assert len(difference.changes(upper, [])) == depth + 1
+        assert difference.changes(upper, [lower])[-1] == ("/d" * depth + "/file", difference.ADDED)
+        into = os.open(copy, os.O_RDONLY | os.O_DIRECTORY)
+        assert merged.copy_tree([upper, lower], "", into)
+        os.close(into)
+        assert difference.changes(copy, [upper]) == []
+    finally:
+        for tree in (upper, lower, copy):
+            remove_tree(tree)
+
+
+@pytest.fixture
+def many_files() -> Iterator[None]:
+    """As the daemon has them."""
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limits[1], limits[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, limits)
 
 
 def written(tmp_path: Path, layer: bool = False, skip: frozenset[bytes] = frozenset()) -> bytes:
