@@ -78,10 +78,20 @@ async def frames(request: web.Request, source: AsyncIterator[bytes], content_typ
     return response
 
 
-async def progress(request: web.Request, source: AsyncIterator[Mapping[str, Any]]) -> web.StreamResponse:
-    """JSON lines of a pull, load, import or build. An error before the first is an ordinary one, later it travels in-band."""
+async def progress(
+    request: web.Request, source: AsyncIterator[Mapping[str, Any]], always_in_band: bool = False
+) -> web.StreamResponse:
+    """JSON lines of a pull, load, import or build. An error before the first is an ordinary one, later it travels in-band.
+
+    always_in_band: the first error too, as clients of `load` expect it.
+    """
     async with _closing(source):
-        first = await anext(source, None)
+        try:
+            first = await anext(source, None)
+        except EngineError as error:
+            if not always_in_band:
+                raise
+            first = _failed(error)
         response = await start(request, "application/json")
         try:
             if first is not None:
@@ -89,9 +99,13 @@ async def progress(request: web.Request, source: AsyncIterator[Mapping[str, Any]
             async for item in source:
                 await response.write(json_line(item))
         except EngineError as error:
-            await response.write(json_line({"errorDetail": {"message": str(error)}, "error": str(error)}))
+            await response.write(json_line(_failed(error)))
         await response.write_eof()
     return response
+
+
+def _failed(error: EngineError) -> dict[str, Any]:
+    return {"errorDetail": {"message": str(error)}, "error": str(error)}
 
 
 def json_line(item: Mapping[str, Any], end: bytes = b"\r\n") -> bytes:

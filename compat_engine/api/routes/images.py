@@ -49,7 +49,8 @@ async def prune(request: web.Request, engine: Engine) -> web.StreamResponse:
 async def load(request: web.Request, engine: Engine) -> web.StreamResponse:
     system, architecture, variant = (*_platform(request).split("/"), "", "")[:3]
     wanted = (system, architecture, variant) if system else None
-    return await progress(request, images.load(engine, _body(request), boolean(request, "quiet", True), wanted))
+    steps = images.load(engine, _body(request), boolean(request, "quiet", True), wanted)
+    return await progress(request, steps, always_in_band=True)
 
 
 async def save_one(request: web.Request, engine: Engine) -> web.StreamResponse:
