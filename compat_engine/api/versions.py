@@ -29,6 +29,8 @@ EXEC_CREATE = "POST /containers/{id}/exec"
 EXEC_START = "POST /exec/{id}/start"
 IMAGES = "GET /images/json"
 IMAGE = "GET /images/{name}/json"
+PUSH = "POST /images/{name}/push"
+BY_PLATFORM = ("GET /images/{name}/history", "GET /images/{name}/get", "GET /images/get", "POST /images/load")
 NETWORKS = ("GET /networks", "GET /networks/{id}")
 VOLUMES_PRUNE = "POST /volumes/prune"
 INFO = "GET /info"
@@ -355,9 +357,11 @@ CHANGES: tuple[Change, ...] = (
     Change((1, 45), (IMAGE,), response=_container_of_image),
     Change((1, 46), (LIST,), response=_no_list_annotations),
     Change((1, 46), (INFO,), response=_without("Containerd")),
+    Change((1, 46), (PUSH,), query=_without_query("platform")),
     Change((1, 47), (IMAGES,), query=_without_query("manifests"), response=_without("Manifests")),
     Change((1, 48), (CREATE,), request=_no_image_mounts),
     Change((1, 48), (INSPECT,), response=_no_endpoint_priority),
+    Change((1, 48), BY_PLATFORM, query=_without_query("platform")),
     Change((1, 48), (LIST,), response=_without("ImageManifestDescriptor")),
     Change((1, 48), (IMAGES,), response=_without("Descriptor")),
     Change((1, 48), (IMAGE,), query=_without_query("manifests"), response=_without("Descriptor", "Manifests")),

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from compat_engine.engine.filters import Filters, boolean_filter, check_filters, labels_match, prunable_labels, until
+from compat_engine.engine.imagemanifests import manifests
 from compat_engine.engine.parts import Engine
 from compat_engine.engine.patterns import path_match
 from compat_engine.errors import InvalidParameter, NotFound
@@ -23,7 +24,9 @@ CONFIG_KEYS = (
 )
 
 
-def list_images(engine: Engine, filters: Filters, all: bool, shared_size: bool) -> list[dict[str, Any]]:
+def list_images(
+    engine: Engine, filters: Filters, all: bool, shared_size: bool, with_manifests: bool = False
+) -> list[dict[str, Any]]:
     """GET /images/json, newest first. Raises InvalidParameter for a filter that is not known, NotFound for before and since."""
     check_filters(filters, _LIST_FILTERS)
     dangling = boolean_filter(filters, "dangling")
@@ -45,11 +48,12 @@ def list_images(engine: Engine, filters: Filters, all: bool, shared_size: bool) 
         names = [name for name in engine.images.references(image.id) if _named(name, filters.get("reference", ()))]
         if _listed(engine, image, names, all, dangling, bool(filters.get("reference"))):
             shared = engine.images.shared_size(image) if shared_size else -1
-            found.append(_summary(image, names, shared, users.get(image.id, 0)))
+            more = {"Manifests": manifests(engine, image)} if with_manifests else {}
+            found.append({**_summary(image, names, shared, users.get(image.id, 0)), **more})
     return found
 
 
-def inspect(engine: Engine, word: str, platform: str) -> dict[str, Any]:
+def inspect(engine: Engine, word: str, platform: str, with_manifests: bool = False) -> dict[str, Any]:
     """GET /images/{name}/json. Raises NotFound."""
     image = engine.images.find(word, platform)
     config = image.config
@@ -71,6 +75,7 @@ def inspect(engine: Engine, word: str, platform: str) -> dict[str, Any]:
         "GraphDriver": {"Data": _directories(engine, image), "Name": "overlay2"},
         "RootFS": {"Type": "layers", **_present({"Layers": [layer.diff_id for layer in image.layers]})},
         "Metadata": {"LastTagTime": image.tagged_at or _NEVER},
+        **({"Manifests": manifests(engine, image)} if with_manifests else {}),
     }
 
 
@@ -147,9 +152,9 @@ def load(engine: Engine, body: AsyncIterator[bytes], quiet: bool, platform: Plat
     return engine.images.load(body, quiet, platform, lambda image: _event(engine, "load", image, image.id))
 
 
-def save(engine: Engine, words: list[str]) -> AsyncIterator[bytes]:
+def save(engine: Engine, words: list[str], platform: str = "") -> AsyncIterator[bytes]:
     """GET /images/get: a tar. Raises NotFound at once."""
-    archive = engine.images.save(words)
+    archive = engine.images.save(words, platform)
     for id in dict.fromkeys(image.id for image in map(_finder(engine), words) if image):
         _event(engine, "save", engine.images.find(id), id)
     return archive

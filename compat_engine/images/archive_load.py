@@ -94,10 +94,10 @@ class _Archive:
         if "index.json" in self._members:
             found = list(self._indexed(self._json("index.json"), platform or host_platform(), platform is not None))
             if found:
-                return _merged(found, listed)
+                return _fitting(_merged(found, listed), platform)
         elif "manifest.json" not in self._members:
             raise InvalidParameter("unrecognized image archive: it has neither a manifest.json nor an index.json")
-        return _merged(listed, [])
+        return _fitting(_merged(listed, []), platform)
 
     def _listed(self) -> Iterator[Incoming]:
         """What manifest.json says."""
@@ -176,14 +176,30 @@ def _merged(images: list[Incoming], listed: list[Incoming]) -> list[Incoming]:
 
 def _choose(images: list[Incoming], platform: Platform, wanted: bool) -> list[Incoming]:
     """The image for the platform; without one asked for, the first when none fits. Raises NotFound when one was asked for."""
-    for image in images:
-        config = _object(_parse(image.config, "image configuration"))
-        have = (config.get("os") or "", config.get("architecture") or "", config.get("variant") or "")
-        if have[:2] == platform[:2] and (not platform[2] or have[2] == platform[2]):
-            return [image]
+    fitting = [image for image in images if _fits(image, platform)]
     if wanted:
+        _check_any(fitting, platform)
+    return (fitting or images)[:1]
+
+
+def _fitting(images: list[Incoming], platform: Platform | None) -> list[Incoming]:
+    """Those for the platform that was asked for, if one was. Raises NotFound when none is left."""
+    if platform is None or not images:
+        return images
+    fitting = [image for image in images if _fits(image, platform)]
+    _check_any(fitting, platform)
+    return fitting
+
+
+def _check_any(fitting: list[Incoming], platform: Platform) -> None:
+    if not fitting:
         raise NotFound(f"no image for platform {'/'.join(part for part in platform if part)} in the archive")
-    return images[:1]
+
+
+def _fits(image: Incoming, platform: Platform) -> bool:
+    config = _object(_parse(image.config, "image configuration"))
+    have = (config.get("os") or "", config.get("architecture") or "", config.get("variant") or "")
+    return have[:2] == platform[:2] and (not platform[2] or have[2] == platform[2])
 
 
 def _is_image(item: dict[str, Any], manifest: Any) -> bool:

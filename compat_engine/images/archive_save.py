@@ -14,7 +14,7 @@ from typing import Any
 from compat_engine.errors import NotFound
 from compat_engine.images import tarwriter
 from compat_engine.images.layers import digest_of
-from compat_engine.images.library import Library
+from compat_engine.images.library import Library, check_fits
 from compat_engine.images.records import CONFIG, INDEX, MANIFEST, Descriptor, Image
 from compat_engine.images.reference import Reference, is_digest, is_hex_id, parse
 
@@ -32,14 +32,16 @@ class _Saved:
     descriptor: Descriptor
 
 
-def save(library: Library, words: list[str]) -> AsyncIterator[bytes]:
-    """The archive in pieces of about a mebibyte. A name without a tag means every tag of the repository.
+def save(library: Library, words: list[str], platform: str = "") -> AsyncIterator[bytes]:
+    """The archive in pieces of about a mebibyte. A name without a tag means every tag of the repository; `platform` is what all
+    the images must be for.
 
     Raises NotFound and InvalidParameter at once, before the first piece is asked for.
     """
     chosen: dict[str, dict[Reference, None]] = {}  # ordered as asked
     for word in words:
         for id, reference in _meant(library, word):
+            check_fits(library.images[id], word, platform)
             chosen.setdefault(id, {}).update({reference: None} if reference else {})
     saved = [_saved(library, library.images[id], tuple(references)) for id, references in chosen.items()]
     return _stream(library, saved)
@@ -62,12 +64,16 @@ def _meant(library: Library, word: str) -> list[tuple[str, Reference | None]]:
 
 
 def _saved(library: Library, image: Image, references: tuple[Reference, ...]) -> _Saved:
+    manifest = library.blobs.read(image.manifest.digest) if image.manifest is not None else _manifest(image)
+    return _Saved(image, references, manifest, descriptor(image))
+
+
+def descriptor(image: Image) -> Descriptor:
+    """Of the manifest it came with, or else of the one it is saved with."""
     if image.manifest is not None:
-        manifest, descriptor = library.blobs.read(image.manifest.digest), image.manifest
-    else:
-        manifest = _manifest(image)
-        descriptor = Descriptor(MANIFEST, digest_of(manifest), len(manifest))
-    return _Saved(image, references, manifest, descriptor)
+        return image.manifest
+    made = _manifest(image)
+    return Descriptor(MANIFEST, digest_of(made), len(made))
 
 
 def _manifest(image: Image) -> bytes:

@@ -6,11 +6,11 @@ from typing import Any
 
 from compat_engine.images import gc
 from compat_engine.images.archive_load import Platform, load
-from compat_engine.images.archive_save import save
+from compat_engine.images.archive_save import descriptor, save
 from compat_engine.images.commit import Step, commit
 from compat_engine.images.import_ import import_
 from compat_engine.images.library import Library, now_text
-from compat_engine.images.records import Image, Layer
+from compat_engine.images.records import Descriptor, Image, Layer
 from compat_engine.images.reference import Reference
 from compat_engine.images.remove import InUse, Removal, User, prune, remove
 from compat_engine.images.roots import Roots
@@ -93,9 +93,13 @@ class Images:
         """Progress objects of `docker load`; `loaded` hears of each image. Raises InvalidParameter for what is none."""
         return load(self.library, body, quiet, platform, loaded)
 
-    def save(self, words: list[str]) -> AsyncIterator[bytes]:
+    def save(self, words: list[str], platform: str = "") -> AsyncIterator[bytes]:
         """A tar of the images. Raises NotFound at once."""
-        return save(self.library, words)
+        return save(self.library, words, platform)
+
+    def manifest(self, image: Image) -> Descriptor:
+        """Of the manifest the image came with or is saved with."""
+        return descriptor(image)
 
     async def import_(
         self,

@@ -65,12 +65,7 @@ class Library:
 
         Raises NotFound "No such image: ..." as Docker writes it, InvalidParameter for what is no reference.
         """
-        image = self._find(word)
-        if platform and not _matches(image.platform, platform):
-            actual = "/".join(part for part in image.platform if part)
-            mismatch = f"does not match the specified platform: wanted {platform}, actual: {actual}"
-            raise NotFound(f"image with reference {word} was found but {mismatch}")
-        return image
+        return check_fits(self._find(word), word, platform)
 
     def id_of(self, reference: Reference) -> str | None:
         """The image a reference names, tag latest understood."""
@@ -179,6 +174,15 @@ def now_text() -> str:
     seconds, nanoseconds = divmod(time.time_ns(), 1_000_000_000)
     fraction = f".{nanoseconds:09d}".rstrip("0").rstrip(".")
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + fraction + "Z"
+
+
+def check_fits(image: Image, word: str, platform: str) -> Image:
+    """The image `word` names, if it is for `platform`, "" being any. Raises NotFound."""
+    if platform and not _matches(image.platform, platform):
+        actual = "/".join(part for part in image.platform if part)
+        mismatch = f"does not match the specified platform: wanted {platform}, actual: {actual}"
+        raise NotFound(f"image with reference {word} was found but {mismatch}")
+    return image
 
 
 def _matches(actual: tuple[str, str, str], wanted: str) -> bool:

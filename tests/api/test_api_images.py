@@ -112,3 +112,31 @@ async def test_import(images: Api) -> None:
     assert (await images.call("GET", "/images/new:9/history")).json[0] | {"Created": 0} == {
         "Comment": "m", "Created": 0, "CreatedBy": "", "Id": id, "Size": 7, "Tags": ["new:9"],
     }  # fmt: skip
+
+
+async def test_manifests_from_the_version_that_has_them(images: Api) -> None:
+    [entry] = (await images.call("GET", "/v1.47/images/json?manifests=1")).json
+    [manifest] = entry["Manifests"]
+    assert (manifest["Kind"], manifest["Available"]) == ("image", True)
+    assert manifest["ImageData"]["Platform"] == {"architecture": "amd64", "os": "linux"}
+    assert manifest["Size"]["Total"] == manifest["Size"]["Content"] + entry["Size"]
+    assert "Manifests" not in (await images.call("GET", "/v1.46/images/json?manifests=1")).json[0]
+    assert "Manifests" not in (await images.call("GET", "/v1.47/images/json")).json[0]
+    assert (await images.call("GET", "/v1.48/images/one:1/json?manifests=1")).json["Manifests"] == [manifest]
+
+
+@pytest.mark.parametrize("path", ["/images/one:1/history", "/images/one:1/get", "/images/get?names=one:1", "/images/one:1/json"])
+async def test_another_platform_is_refused_from_the_version_that_asks(images: Api, path: str) -> None:
+    asked = f"{path}{'&' if '?' in path else '?'}platform={quote(json.dumps({'os': 'linux', 'architecture': 'arm64'}))}"
+    refused = await images.call("GET", f"/v1.49{asked}")
+    wanted = "was found but does not match the specified platform: wanted linux/arm64, actual: linux/amd64"
+    assert (refused.status, wanted in refused.message) == (404, True)
+    assert (await images.call("GET", f"/v1.47{asked}")).status == 200
+
+
+async def test_load_for_a_platform(images: Api) -> None:
+    other = docker_archive(LAYER, tags=("arm:1",), architecture="arm64")
+    asked = f"/v1.48/images/load?platform={quote(json.dumps({'os': 'linux', 'architecture': 'amd64'}))}"
+    refused = await images.call("POST", asked, other, Content_Type="application/x-tar")
+    assert (refused.status, b"no image for platform linux/amd64 in the archive" in refused.body) == (200, True)
+    assert b"arm:1" in (await images.call("POST", asked.replace("amd64", "arm64"), other, Content_Type="application/x-tar")).body

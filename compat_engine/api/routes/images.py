@@ -21,11 +21,11 @@ _AUTH = "X-Registry-Auth"
 
 async def list_images(request: web.Request, engine: Engine) -> web.StreamResponse:
     chosen, everything, shared = filters(request), boolean(request, "all"), boolean(request, "shared-size")
-    return answer(request, images.list_images(engine, chosen, everything, shared))
+    return answer(request, images.list_images(engine, chosen, everything, shared, boolean(request, "manifests")))
 
 
 async def inspect(request: web.Request, engine: Engine) -> web.StreamResponse:
-    return answer(request, images.inspect(engine, variable(request, "name"), _platform(request)))
+    return answer(request, images.inspect(engine, variable(request, "name"), _platform(request), boolean(request, "manifests")))
 
 
 async def history(request: web.Request, engine: Engine) -> web.StreamResponse:
@@ -54,11 +54,11 @@ async def load(request: web.Request, engine: Engine) -> web.StreamResponse:
 
 
 async def save_one(request: web.Request, engine: Engine) -> web.StreamResponse:
-    return await chunks(request, images.save(engine, [variable(request, "name")]), _TAR)
+    return await chunks(request, images.save(engine, [variable(request, "name")], _platform(request)), _TAR)
 
 
 async def save_many(request: web.Request, engine: Engine) -> web.StreamResponse:
-    return await chunks(request, images.save(engine, request[QUERY].getall("names", [])), _TAR)
+    return await chunks(request, images.save(engine, request[QUERY].getall("names", []), _platform(request)), _TAR)
 
 
 async def create(request: web.Request, engine: Engine) -> web.StreamResponse:

@@ -7,7 +7,7 @@ from functools import partial
 
 from compat_engine.errors import Internal
 from compat_engine.ids import short
-from compat_engine.images.library import Library
+from compat_engine.images.library import Library, check_fits
 from compat_engine.images.records import CONFIG, LAYER, MANIFEST, Descriptor, Image
 from compat_engine.images.reference import Reference
 from compat_engine.images.registry import manifest as manifests
@@ -56,7 +56,7 @@ async def push(registries: Registries, offered: Offered, pushed: Callable[[Refer
 
 
 def _images(library: Library, offered: Offered) -> list[tuple[Reference, Image]]:
-    """The tags to push with their images. Raises Internal in Docker's words when there is none."""
+    """The tags to push with their images. Raises Internal when there is none, NotFound for the wrong platform."""
     wanted = offered.reference
     tagged = [(reference, id) for reference, id in library.repository(wanted.name) if reference.tag]
     if not tagged:
@@ -64,10 +64,9 @@ def _images(library: Library, offered: Offered) -> list[tuple[Reference, Image]]
     found = [(reference, library.images[id]) for reference, id in tagged if wanted.tag in ("", reference.tag)]
     if not found:
         raise Internal(f"tag does not exist: {wanted.familiar}")
+    shown = "/".join(part for part in offered.platform or () if part)
     for reference, image in found:
-        if offered.platform is not None and not manifests.fits(image.platform, offered.platform):
-            shown = "/".join(part for part in offered.platform if part)
-            raise Internal(f"image {reference.familiar} is not for platform {shown}")
+        check_fits(image, reference.familiar, shown)
     return found
 
 
