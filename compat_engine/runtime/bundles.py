@@ -50,12 +50,13 @@ def exit(bundle: Path) -> Exit | None:
     return Exit(bundle.name, raw["code"], raw["oom"], raw["time"])
 
 
-def init_pid(bundle: Path) -> int:
-    """0 before init exists."""
+def init(bundle: Path) -> tuple[int, bool]:
+    """Init's pid, 0 before it exists or after its end, and whether it has become the container's program."""
     try:
-        return int((bundle / protocol.PID).read_text(encoding="ascii").split()[1])
+        words = (bundle / protocol.PID).read_text(encoding="ascii").split()
+        return int(words[1]), "started" in words
     except (FileNotFoundError, IndexError, ValueError):
-        return 0
+        return 0, False
 
 
 def connect(bundle: Path) -> socket.socket:

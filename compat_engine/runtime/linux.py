@@ -23,7 +23,7 @@ from compat_engine.shim import protocol
 from compat_engine.shim.spec import Process, Spec, dump_process
 from compat_engine.store.tree import Tree
 
-ANSWER_SECONDS = 3.0  # for a shim's first word after a restart of the daemon; its pid file speaks for one that is stuck
+ANSWER_SECONDS = 3.0  # for the word of a shim which an earlier daemon left in the middle of a start
 FIRST_CLIENTS = 32  # attach sockets that go with `run`; the launcher takes no more descriptors at once than 64
 LAST_WORDS_SECONDS = 0.5  # from the end of init's namespaces to its message
 CONNECT_TRIES = 20
@@ -229,14 +229,19 @@ class LinuxRuntime:
         return record
 
     async def _present(self, shim: Shim) -> bool:
-        """False when the container has ended, or waits for a `go` that will not come."""
+        """False when the container has ended, or waits for a `go` that will not come. Its files speak for it once it was
+        started: a shim that is stuck must not hold back the daemon's start."""
+        pid, started = bundles.init(shim.bundle)
         try:
-            await shim.send({"op": protocol.HELLO})
+            await shim.send({"op": protocol.HELLO})  # one that is about to leave answers with the exit
+            if started:
+                shim.exists(pid)
+                return True
             state = await asyncio.wait_for(shim.state, ANSWER_SECONDS)
         except NotFound:
             return False
         except TimeoutError:
-            shim.exists(bundles.init_pid(shim.bundle))
+            shim.exists(pid)
             return True
         shim.exists(state["pid"])
         return bool(state["started"])
@@ -245,7 +250,7 @@ class LinuxRuntime:
         """End and remove a container nobody knows any more."""
         spec = bundles.spec(bundle)
         shim = self._shim(bundle.name, self.cgroups.group(spec.cgroups if spec else ()))
-        if await _connected(shim) and (pid := bundles.init_pid(bundle)):
+        if await _connected(shim) and (pid := bundles.init(bundle)[0]):
             shim.exists(pid)
         await shim.abandon()
 

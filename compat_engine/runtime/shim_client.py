@@ -22,6 +22,8 @@ log = logging.getLogger(__name__)
 NO_SHIM = "shim"  # the step at which a start failed whose shim went without a word
 KILLED = 128 + signal.SIGKILL
 Report = Callable[[Exit | ExecExit], None]
+SEND_SECONDS = 10.0  # for a shim to take a message, when many wait before it
+EXEC_SECONDS = 30.0  # from the request of an exec to its start
 LEAVE_SECONDS = 5.0  # from the kill of init to the end of its shim; after that the daemon clears up itself
 
 
@@ -53,11 +55,14 @@ class Shim:
         self._connection = Connection(sock, self._received, self._closed)
 
     async def send(self, message: Message, fds: Sequence[int] = ()) -> None:
-        """Raises NotFound when the shim has gone, OSError EMSGSIZE."""
+        """Raises NotFound when the shim has gone, Internal when it takes nothing for too long, OSError EMSGSIZE."""
         try:
             if self._connection is None:
                 raise BrokenPipeError
-            await self._connection.send(message, fds)
+            async with asyncio.timeout(SEND_SECONDS):
+                await self._connection.send(message, fds)
+        except TimeoutError as error:
+            raise self._stuck() from error
         except (BrokenPipeError, ConnectionResetError) as error:
             raise NotFound(f"No such container: {self.id}") from error
 
@@ -71,12 +76,17 @@ class Shim:
             raise NotFound(f"No such container: {self.id}") from error
 
     async def exec(self, exec_id: str, message: Message, fds: Sequence[int]) -> int:
-        """Host pid. Raises StartFailed, NotFound when the container ends meanwhile."""
+        """Host pid. Raises StartFailed, NotFound when the container ends meanwhile, Internal when the shim does not answer; what
+        it starts in the end is then killed."""
         future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._execs[exec_id] = future
         try:
             await self.send(message, fds)
-            return await future
+            async with asyncio.timeout(EXEC_SECONDS):
+                return await future
+        except TimeoutError as error:
+            await self.send({"op": protocol.SIGNAL, "signal": signal.SIGKILL, "exec": exec_id})
+            raise self._stuck() from error
         finally:
             self._execs.pop(exec_id, None)
 
@@ -196,6 +206,9 @@ class Shim:
         if not self.gone.is_set():
             self.gone.set()
             self._left(self)
+
+    def _stuck(self) -> Internal:
+        return Internal(f"container {self.id}: its supervisor does not answer")
 
     def _kill(self) -> None:
         if self._pidfd >= 0:

@@ -34,6 +34,9 @@ class Bundle:
     def write_pid(self, init: int) -> None:
         files.replace(protocol.PID, f"{os.getpid()} {init}\n", self._fd)
 
+    def write_started(self) -> None:
+        files.append(protocol.PID, "started\n", self._fd)
+
     def write_exit(self, record: dict[str, Any]) -> None:
         files.replace(protocol.EXIT, channel.encode(record), self._fd)
 

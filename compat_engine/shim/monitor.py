@@ -122,6 +122,7 @@ class Shim(Watcher):
         if child is self._main:
             self._started_at = clock.now()
             self._connections.broadcast({"op": protocol.STARTED, "time": self._started_at})
+            self._bundle.write_started()
         else:
             self._connections.broadcast({"op": protocol.EXEC_STARTED, "id": child.id, "pid": child.pid})
 

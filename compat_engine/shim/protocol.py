@@ -30,8 +30,8 @@ client's stdin (and of the container's when stdin_once). The shim shuts it down 
 A client that takes nothing for STALL_SECONDS while ATTACH_BUFFER bytes wait is cut off; until then the process is held back,
 so that a slow reader loses nothing.
 
-<bundle>/ holds spec.json (read by the shim), shim.sock, pid ("shim-pid init-pid\n" once created) and exit.json
-({"code", "oom", "time"}; written by tmp + rename, time in RFC 3339 with nanoseconds).
+<bundle>/ holds spec.json (read by the shim), shim.sock, pid ("shim-pid init-pid\n" once created, then "started\n") and
+exit.json ({"code", "oom", "time"}; written by tmp + rename, time in RFC 3339 with nanoseconds).
 exit code: 0..255, 128 + signal when killed. Exec exit codes likewise. `step` of a failure is one word; text a sentence.
 """
 

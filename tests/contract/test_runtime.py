@@ -13,8 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from compat_engine.errors import NotFound
+from compat_engine.errors import Internal, NotFound
 from compat_engine.ids import new_id
+from compat_engine.runtime import linux as linux_runtime
+from compat_engine.runtime import shim_client
 from compat_engine.runtime.cgroups import devices
 from compat_engine.runtime.cgroups.manager import Cgroups
 from compat_engine.runtime.cgroups.resources import Resources
@@ -332,14 +334,19 @@ async def test_a_killed_supervisor_is_noticed_and_its_container_ended(linux: Hou
         await until(lambda: not Path(f"/proc/{init}").exists())
 
 
-async def test_a_stuck_supervisor_is_in_nobodys_way(linux: House) -> None:
+async def test_a_stuck_supervisor_is_in_nobodys_way(linux: House, monkeypatch: pytest.MonkeyPatch) -> None:
     stuck = linux.spec("sleep", "60")
     with await linux.start(stuck):
-        shim, init = (int(word) for word in (linux.tree.bundle(stuck.id) / protocol.PID).read_text().split())
+        shim = int((linux.tree.bundle(stuck.id) / protocol.PID).read_text().split()[0])
+        init = (await linux.runtime.pids(stuck.id))[0]
         os.kill(shim, signal.SIGSTOP)
+        monkeypatch.setattr(shim_client, "EXEC_SECONDS", 0.1)
+        with pytest.raises(Internal, match="does not answer"):
+            await linux.runtime.exec(stuck.id, "late", stuck.process, None)
         (await linux.start(linux.spec("true"))).close()
         assert (await linux.exit()).code == 0
         await successor(linux)
+        monkeypatch.setattr(linux_runtime, "ANSWER_SECONDS", 3600)
         assert (await linux.runtime.adopt([stuck.id])).live == {stuck.id: init}
         await linux.runtime.signal(stuck.id, signal.SIGKILL)
         os.kill(shim, signal.SIGCONT)
