@@ -4,6 +4,7 @@ import argparse
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -27,6 +28,13 @@ class Config:
     bridge: str = "docker0"  # name of the default bridge; "none" turns the default network off
     bip: str = "172.17.0.1/16"  # address and prefix of the default bridge
     default_address_pools: tuple[tuple[str, int], ...] = ()  # (base, prefix length of one network); () means Docker's
+    default_network_opts: dict[str, dict[str, str]] = field(default_factory=dict)  # driver -> options of networks yet to be made
+    ip: str = "0.0.0.0"  # host address of ports published on the default bridge without one
+    icc: bool = True  # whether containers on the default bridge reach each other
+    ip_masq: bool = True  # whether the default bridge masquerades
+    mtu: int = 1500  # of the default bridge
+    iptables: bool = True  # whether the host's packet filter is touched; without it published ports are relayed by the daemon
+    ip_forward: bool = True  # whether the daemon turns on the host's IP forwarding
     nft_table: str = ""  # nftables table (family inet and ip); "" derives compat-<bridge> from the bridge's name
     log_driver: str = "json-file"
     log_opts: dict[str, str] = field(default_factory=lambda: {"max-size": "100m", "max-file": "3"})
@@ -92,6 +100,35 @@ def _mirror(value: Any) -> str:
     return str(value)
 
 
+def _address(value: Any) -> str:
+    return str(ip_address(_word(value)))
+
+
+def _pool(value: Any) -> tuple[str, int]:
+    """An object of daemon.json, or a flag's base=CIDR,size=N, as (base, prefix length of one network)."""
+    if isinstance(value, str):
+        value = dict(field.strip().partition("=")[::2] for field in value.split(","))
+    if not isinstance(value, dict) or set(value) != {"base", "size"}:
+        raise ValueError("base=CIDR,size=N is wanted")
+    base, size = ip_network(value["base"]), int(value["size"])
+    if not base.prefixlen <= size <= base.max_prefixlen:
+        raise ValueError(f"the size of a network in {base} is from {base.prefixlen} to {base.max_prefixlen}, not {size}")
+    return str(base), size
+
+
+def _network_options(value: Any) -> dict[str, dict[str, str]]:
+    """daemon.json's {driver: {option: value}}, or a list of a flag's DRIVER=OPTION=VALUE."""
+    if isinstance(value, dict):
+        return {str(driver): _mapping(options) for driver, options in value.items()}
+    found: dict[str, dict[str, str]] = {}
+    for word in value:
+        driver, option, setting = [*word.split("=", 2), "", ""][:3]
+        if not (driver and option):
+            raise ValueError(f"{word!r}: DRIVER=OPTION=VALUE is wanted")
+        found.setdefault(driver, {})[option] = setting
+    return found
+
+
 def _flag(value: Any) -> bool:
     if isinstance(value, str):
         value = {"true": True, "1": True, "false": False, "0": False}.get(value.lower())
@@ -121,6 +158,19 @@ OPTIONS = (
     _Option("log-level", "log_level", _level, short="-l", help="debug, info, warn, error or fatal"),
     _Option("bridge", "bridge", _word, short="-b", help="name of the default bridge; none turns its network off"),
     _Option("bip", "bip", _word, help="address and prefix of the default bridge"),
+    _Option("ip", "ip", _address, help="host address of ports published on the default bridge without one (0.0.0.0)"),
+    _Option("icc", "icc", _flag, help="containers on the default bridge reach each other (true)"),
+    _Option("ip-masq", "ip_masq", _flag, help="the default bridge masquerades (true)"),
+    _Option("mtu", "mtu", _number, help="MTU of the default bridge"),
+    _Option(
+        "default-address-pools",
+        "default_address_pools",
+        _pool,
+        many=True,
+        help="base=CIDR,size=N: where networks without a subnet of their own get theirs",
+    ),
+    _Option("iptables", "iptables", _flag, help="keep rules in the host's packet filter (true)"),
+    _Option("ip-forward", "ip_forward", _flag, help="turn on the host's IP forwarding (true)"),
     _Option("nft-table", "nft_table", _word, help="nftables table (compat-BRIDGE)"),
     _Option("log-driver", "log_driver", _word, help="log driver of new containers: json-file or none"),
     _Option("default-shm-size", "default_shm_size", _number, help="bytes of /dev/shm in new containers"),
@@ -151,11 +201,15 @@ OPTIONS = (
     _Option("max-concurrent-uploads", "max_concurrent_uploads", _positive, help="layers at once in a push"),
     _Option("max-download-attempts", "max_download_attempts", _positive, help="tries of each layer"),
 )
-_FILE_ONLY = (_Option("log-opts", "log_opts", _mapping),)
+_FILE_ONLY = (
+    _Option("log-opts", "log_opts", _mapping),
+    _Option("default-network-opts", "default_network_opts", _network_options),
+)
 _FLAG_NAMES = {
     "hosts": "host",
     "labels": "label",
     "dns-opts": "dns-opt",
+    "default-address-pools": "default-address-pool",
     "registry-mirrors": "registry-mirror",
     "insecure-registries": "insecure-registry",
     "certs-dirs": "certs-dir",

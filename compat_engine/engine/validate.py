@@ -12,6 +12,7 @@ from compat_engine.runtime.cgroups.devices import parse_rule
 from compat_engine.wire.container import Config, HostConfig
 
 MINIMUM_MEMORY = 6 << 20
+FORWARDING = Path("/proc/sys/net/ipv4/ip_forward")
 _LARGEST_MEMORY = (1 << 62) - 1  # twice as much, with swap, is still a number of 64 bits
 _HOSTNAME = 64
 _DIGITS = 19  # of the largest number of 64 bits
@@ -26,7 +27,7 @@ _SIZE = re.compile(r"(\d+)\s*([kmgtKMGT]?)[iI]?[bB]?")
 def validate(config: Config, host: HostConfig) -> list[str]:
     """Warnings for the client; raises InvalidParameter, or NotImplementedHere for what this engine does not have."""
     warnings: list[str] = []
-    for check in (_identity, _restart, _modes, _ports, _health, _memory, _cpu, _other_resources, _logging, _absent):
+    for check in (_identity, _restart, _modes, _ports, _health, _memory, _cpu, _other_resources, _logging, _forwarding, _absent):
         warnings += check(config, host) or ()
     parse_security(host.SecurityOpt or ())
     resolve(host.CapAdd or (), host.CapDrop or (), bool(host.Privileged))
@@ -244,6 +245,11 @@ def _logging(config: Config, host: HostConfig) -> None:
             size_bytes(value)
         if name == "max-file" and _number(value) < 1:
             raise InvalidParameter("max-file cannot be less than 1")
+
+
+def _forwarding(config: Config, host: HostConfig) -> list[str]:
+    off = host.NetworkMode not in ("host", "none") and FORWARDING.read_text().strip() == "0"
+    return ["IPv4 forwarding is disabled. Networking will not work."] if off else []
 
 
 def _absent(config: Config, host: HostConfig) -> None:

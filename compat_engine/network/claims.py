@@ -7,7 +7,7 @@ from ipaddress import ip_address, ip_network
 
 from compat_engine.errors import EngineError, Forbidden, Internal, InvalidParameter
 from compat_engine.ids import new_id
-from compat_engine.network.drivers.bridge import HOST_BINDING, INTERFACE_PREFIX
+from compat_engine.network.drivers.bridge import INTERFACE_PREFIX, host_binding
 from compat_engine.network.ipam import Leases, Subnet, is_mac, mac_of, parse_address
 from compat_engine.network.model import Binding, Endpoint, Network, Pool, PortRequest
 from compat_engine.network.ports import Ports
@@ -108,9 +108,8 @@ class Claims:
     def _published(self, network: Network, endpoint: Endpoint, ports: Sequence[PortRequest]) -> Endpoint:
         if not ports or network.internal:
             return endpoint
-        binding = network.options.get(HOST_BINDING, "")
         try:
-            return replace(endpoint, ports=self._ports.publish(ports, "" if binding == "0.0.0.0" else binding))
+            return replace(endpoint, ports=self._ports.publish(ports, host_binding(network)))
         except EngineError as error:
             what = f"driver failed programming external connectivity on endpoint {endpoint.container_name} ({endpoint.id})"
             raise type(error)(f"{what}: {error}") from error

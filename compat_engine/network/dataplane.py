@@ -19,8 +19,8 @@ SWEEP_DELAY = 3.0  # seconds; a dying namespace takes its veth along within tens
 
 
 class Dataplane:
-    def __init__(self, edge: Edge, table: str) -> None:
-        self._edge, self._table = edge, table
+    def __init__(self, edge: Edge, table: str, forwarding: bool) -> None:
+        self._edge, self._table, self._forwarding = edge, table, forwarding
         self._bridges: dict[str, BridgePlan] = {}  # by network id
         self._open: dict[str, Endpoint] = {}  # endpoints whose ports are in the ruleset
         self._interfaces: set[str] = set()  # veths that are meant to be there
@@ -28,7 +28,8 @@ class Dataplane:
 
     async def restore(self, bridges: Mapping[str, BridgePlan], endpoints: Iterable[Endpoint]) -> None:
         """At start. Raises Internal when the host cannot do it."""
-        await self._forward()
+        if self._forwarding:
+            await self._forward()
         for id, plan in bridges.items():
             self._bridges[id] = self._marked(id, plan)
             await self._edge.add_bridge(self._bridges[id])

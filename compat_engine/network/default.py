@@ -10,7 +10,6 @@ from compat_engine.network.drivers.bridge import DEFAULT_BRIDGE, HOST_BINDING, I
 from compat_engine.network.edge import Edge
 from compat_engine.network.ipam import DEFAULT_POOLS, Subnet, choose_subnet, default_gateway, overlap
 from compat_engine.network.model import Network, Pool
-from compat_engine.network.plan import DEFAULT_MTU
 
 USUAL_NAME, USUAL_ADDRESS = "docker0", "172.17.0.1/16"
 
@@ -24,11 +23,11 @@ async def place_default_bridge(config: Config, edge: Edge, record: Network, othe
     subnet, gateway = str(address.network), str(address.ip)
     options = {
         DEFAULT_BRIDGE: "true",
-        ICC: "true",
-        MASQUERADE: "true",
-        HOST_BINDING: "0.0.0.0",
+        ICC: str(config.icc).lower(),
+        MASQUERADE: str(config.ip_masq).lower(),
+        HOST_BINDING: config.ip,
         NAME: config.bridge,
-        MTU: str(DEFAULT_MTU),
+        MTU: str(config.mtu),
     }
     return replace(record, subnet=subnet, gateway=gateway, pools=(Pool(subnet, gateway=gateway),), options=options)
 

@@ -44,7 +44,7 @@ class Networks:
         self._claims = Claims()
         self._relays = Relays()
         self._resolvers = Resolvers(edge)
-        self._dataplane = Dataplane(edge, config.table)
+        self._dataplane = Dataplane(edge, config.table, config.ip_forward)
         self._leaving: set[str] = set()  # ids of endpoints being released
         self._changing = asyncio.Lock()  # create and remove of networks, one at a time
 
@@ -108,7 +108,8 @@ class Networks:
         async with self._changing:
             if any(network.name == draft.name for network in self._networks.values()):
                 raise Conflict(f"network with name {draft.name} already exists")
-            network = replace(draft, id=new_id(), created=_now())
+            options = {**self._config.default_network_opts.get(draft.driver, {}), **draft.options}
+            network = replace(draft, id=new_id(), created=_now(), options=options)
             driver.validate(network, self.list())
             if driver.addresses:
                 network = self._placed(network, [ip_network(route) for route in await self._edge.routes()])

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from compat_engine.errors import Forbidden, InvalidParameter, NotImplementedHere
 from compat_engine.ids import short
+from compat_engine.network.ipam import parse_address
 from compat_engine.network.model import Endpoint, Network
 from compat_engine.network.plan import DEFAULT_MTU, BridgePlan, VethPlan, stable_mac
 
@@ -23,6 +24,7 @@ class Bridge:
         for option in (MASQUERADE, ICC):
             boolean(network, option, True)
         mtu(network)
+        host_binding(network)
         if network.enable_ipv6 or any(":" in pool.subnet for pool in network.pools):
             raise NotImplementedHere("IPv6 networks are not available in this engine")
         for mode in (PREFIX + "gateway_mode_ipv4", PREFIX + "gateway_mode_ipv6"):
@@ -87,4 +89,14 @@ def mtu(network: Network) -> int:
     value = network.options.get(MTU, str(DEFAULT_MTU))
     if not value.removeprefix("-").isdecimal():
         raise InvalidParameter(f'failed to parse {MTU} value: {value} (strconv.Atoi: parsing "{value}": invalid syntax)')
-    return int(value) if int(value) > 0 else DEFAULT_MTU
+    if int(value) < 0:
+        raise InvalidParameter(f"invalid MTU number: {value}")
+    return int(value) or DEFAULT_MTU
+
+
+def host_binding(network: Network) -> str:
+    """The host address of ports published without one; "" is every address. Raises InvalidParameter."""
+    value = network.options.get(HOST_BINDING, "0.0.0.0")
+    if not parse_address(value):
+        raise InvalidParameter(f"failed to parse {HOST_BINDING} value: {value} (nil ip)")
+    return "" if value == "0.0.0.0" else value
