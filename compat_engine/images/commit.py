@@ -31,19 +31,18 @@ class Step:
 
 async def commit(library: Library, snapshot: str, parent: Image, step: Step, name: Reference | None) -> Image:
     """Adds the image; without a layer of its own when nothing was written. Raises Internal (disk full)."""
-    async with workspace(library.tree.tmp) as work:
-        with library.pins.hold(parent.digests):
-            try:
-                layer = await _layer(library, snapshot, work)
-            except OSError as error:
-                raise Internal(f"failed to register layer: {error.strerror or error}") from error
-            layers = [IncomingLayer(blob, None) for blob in parent.blobs]
-            if layer.blob.digest != _EMPTY_TAR:
-                layers.append(layer)
-            config = _config(parent, step, "" if layer.blob.digest == _EMPTY_TAR else layer.blob.digest)
-            names = (name,) if name else ()
-            incoming = Incoming(config, tuple(layers), names, parent=parent.id, tagged_at=now_text() if names else "")
-            return await add(library, incoming, work)
+    async with workspace(library.tree.tmp) as work, library.hold(parent.digests):
+        try:
+            layer = await _layer(library, snapshot, work)
+        except OSError as error:
+            raise Internal(f"failed to register layer: {error.strerror or error}") from error
+        layers = [IncomingLayer(blob, None) for blob in parent.blobs]
+        if layer.blob.digest != _EMPTY_TAR:
+            layers.append(layer)
+        config = _config(parent, step, "" if layer.blob.digest == _EMPTY_TAR else layer.blob.digest)
+        names = (name,) if name else ()
+        incoming = Incoming(config, tuple(layers), names, parent=parent.id, tagged_at=now_text() if names else "")
+        return await add(library, incoming, work)
 
 
 async def _layer(library: Library, snapshot: str, work: Path) -> IncomingLayer:

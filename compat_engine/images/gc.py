@@ -71,7 +71,10 @@ def _remove_files(library: Library, layers: list[Layer], blobs: set[str]) -> Non
 def _sweep_files(library: Library) -> None:
     tree = library.tree
     for entry in os.scandir(tree.tmp):
-        _erase(Path(entry.path))
+        try:
+            _erase(Path(entry.path))
+        except OSError as error:  # a worker of the daemon before may be at its last write: no reason not to start
+            log.warning("cannot remove unfinished work: %s", error)
     known = {layer.cache_id for layer in library.layers.values()} | library.snapshots.keys() | {"empty"}
     for entry in os.scandir(tree.layers):
         if entry.name not in known:

@@ -78,7 +78,7 @@ async def add(library: Library, incoming: Incoming, work: Path, say: Say | None 
     if len(diff_ids) != len(incoming.layers):
         raise InvalidParameter(f"invalid manifest, layers length mismatch: expected {len(diff_ids)}, got {len(incoming.layers)}")
     chains = chain_ids(diff_ids)
-    with library.pins.hold([*chains, *(layer.blob.digest for layer in incoming.layers)]):
+    async with library.hold([*chains, *(layer.blob.digest for layer in incoming.layers)]):
         try:
             unpacked = await _unpack_missing(library, incoming, diff_ids, chains, work, say)
             await asyncio.to_thread(_stage, incoming, work)

@@ -1,11 +1,12 @@
 """The images this store has: three tables in memory, the same on the disk. Lookups never wait; changes hold `lock`."""
 
 import asyncio
+import contextlib
 import json
 import logging
 import os
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -59,6 +60,15 @@ class Library:
         for id in self.images:
             self._index(id)
         await self.records.commit(*broken)
+
+    @contextlib.asynccontextmanager
+    async def hold(self, keys: Iterable[str]) -> AsyncIterator[None]:
+        """Pins chain ids and digests, once a collection under way that does not know of it is over: what is there then stays.
+        Not under `lock`."""
+        with self.pins.hold(keys):
+            async with self.lock:
+                pass
+            yield
 
     def find(self, word: str, platform: str = "") -> Image:
         """The image a client means: reference, id, unique prefix of one, digest. `platform`: "os[/arch[/variant]]" it must have.

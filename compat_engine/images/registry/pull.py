@@ -133,7 +133,7 @@ class _Pull:
         if len(diff_ids) != len(manifest.layers):
             raise Internal("layers from manifest don't match image configuration")
         chains = chain_ids(diff_ids)
-        with self._library.pins.hold([manifest.config.digest, *chains, *(layer.digest for layer in manifest.layers)]):
+        async with self._library.hold([manifest.config.digest, *chains, *(layer.digest for layer in manifest.layers)]):
             incoming = Incoming(config, (), names, found.content, found.media_type)
             return await self._assemble(incoming, manifest.layers, diff_ids, chains)
 
