@@ -1,4 +1,4 @@
-"""kill -9 of the daemon at every single step of create, start, exec, stop, rm and load: afterwards it is done or not done.
+"""kill -9 of the daemon at every single step of create, start, exec, stop and rm: afterwards it is done or not done.
 
 Each test repeats its operation, the daemon dying one step later each time, until it survives; see tests/support/crashing.py.
 """
@@ -15,7 +15,6 @@ from typing import Any
 
 import pytest
 
-from tests.support import busybox_image
 from tests.support.daemon import Daemon, own_daemon
 
 pytestmark = pytest.mark.timeout(600)  # some sixty daemons one after the other
@@ -181,27 +180,3 @@ def test_remove(daemon: CrashingDaemon) -> None:
 
     operation = lambda: daemon.call("DELETE", f"/containers/{NAME}?force=1&v=1")  # noqa: E731
     assert crash_at_every_step(daemon, daemon.make_running, operation, check) > 3
-
-
-def test_load(daemon: CrashingDaemon) -> None:
-    archive = busybox_image.archive("crash:1")
-
-    def operation() -> None:
-        status, answer = daemon.request("POST", "/images/load?quiet=1", archive)
-        assert status == 200 and b"Loaded image" in answer
-
-    def before() -> None:
-        daemon.request("DELETE", "/images/crash:1?force=1")
-        daemon.request("DELETE", "/images/busybox:latest?force=1")
-
-    def check() -> None:
-        if daemon.call("GET", "/images/crash:1/json")[0] != 200:
-            assert not [*(daemon.data / "tmp").iterdir()]
-            operation()
-        body = {"Image": "crash:1", "Cmd": ["true"]}
-        status, answer = daemon.call("POST", f"/containers/create?name={NAME}", body)
-        assert status == 201, answer
-        assert daemon.call("POST", f"/containers/{NAME}/start")[0] == 204
-        removed(daemon)
-
-    assert crash_at_every_step(daemon, before, operation, check) > 3

@@ -32,6 +32,9 @@ class Steps:
         self._fatal = int(self._file.read_text())
         self._armed = True
 
+    def disarm(self) -> None:
+        self._armed = False
+
     def hook(self, event: str, arguments: tuple[Any, ...]) -> None:
         if self._armed and (event in _EVENTS or (event == "open" and isinstance(arguments[2], int) and arguments[2] & _WRITING)):
             self.step()
