@@ -25,6 +25,7 @@ class Dataplane:
         self._open: dict[str, Endpoint] = {}  # endpoints whose ports are in the ruleset
         self._interfaces: set[str] = set()  # veths that are meant to be there
         self._sweeper: asyncio.Task[None] | None = None
+        self._repair: asyncio.Task[None] | None = None
 
     async def restore(self, bridges: Mapping[str, BridgePlan], endpoints: Iterable[Endpoint]) -> None:
         """At start. Raises Internal when the host cannot do it."""
@@ -41,12 +42,14 @@ class Dataplane:
         await self._sweep_veths()
         if self._bridges or await self._has_table():
             await self._rebuild()
+        await self._edge.watch(self._table, self._lost)
         for chain in firewall.dropping_chains(await self._edge.nft_list("chains"), self._table):
             log.warning("nftables chain %s drops forwarded packets by default: containers may not reach the network", chain)
 
     async def close(self) -> None:
-        if self._sweeper:
-            self._sweeper.cancel()
+        for task in (self._sweeper, self._repair):
+            if task:
+                task.cancel()
         await self._edge.close()
 
     async def teardown(self) -> None:
@@ -147,6 +150,19 @@ class Dataplane:
         except Internal as error:
             log.warning("%s; writing table %s anew", error, self._table)
             await self._rebuild()
+
+    def _lost(self) -> None:
+        """Somebody flushed the ruleset, say: ports and masquerading are back before a person notices."""
+        self._repair = asyncio.get_running_loop().create_task(self._write_again(self._repair))
+
+    async def _write_again(self, before: asyncio.Task[None] | None) -> None:
+        if before:
+            await before
+        log.warning("something was deleted from nftables table %s by others; writing it anew", self._table)
+        try:
+            await self._rebuild()
+        except Internal as error:
+            log.error("%s: published ports may not be reachable", error)
 
     async def _rebuild(self) -> None:
         await self._edge.nft(firewall.ruleset(self._table, [*self._bridges.values()], _published(self._open.values())))

@@ -22,6 +22,7 @@ from compat_engine.network.conntrack import forget_udp
 from compat_engine.network.dns.sockets import open_resolver, open_socket
 from compat_engine.network.netlink import Link, NetlinkSocket
 from compat_engine.network.nft import Nft
+from compat_engine.network.nftwatch import NftWatch
 from compat_engine.network.plan import BridgePlan, VethPlan
 
 T = TypeVar("T")
@@ -71,6 +72,9 @@ class Edge(Protocol):
     async def nft_list(self, what: str) -> list[dict[str, Any]]:
         """`nft list WHAT` as objects."""
 
+    async def watch(self, table: str, lost: Callable[[], None]) -> None:
+        """From now on call `lost` whenever somebody else has taken something from that table."""
+
     async def forget_udp(self, ports: Collection[int]) -> None:
         """Tracked UDP flows to these ports of the host are to be judged anew."""
 
@@ -86,6 +90,7 @@ class LinuxEdge:
     def __init__(self) -> None:
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="network")
         self._netlink, self._nft = self._worker.submit(lambda: (NetlinkSocket(), Nft())).result()
+        self._watch: NftWatch | None = None
 
     async def links(self) -> dict[str, Link]:
         return {link.name: link for link in await self._run("list interfaces", self._netlink.links)}
@@ -131,6 +136,15 @@ class LinuxEdge:
     async def nft_list(self, what: str) -> list[dict[str, Any]]:
         return await self._run(f"nft list {what}", self._nft.list, what)
 
+    async def watch(self, table: str, lost: Callable[[], None]) -> None:
+        watch = self._watch = await self._run("watch the nftables ruleset", NftWatch, table)
+
+        def heard() -> None:
+            if watch.lost(lambda: self._nft.port):
+                lost()
+
+        asyncio.get_running_loop().add_reader(watch.socket, heard)
+
     async def forget_udp(self, ports: Collection[int]) -> None:
         await self._run("forget tracked UDP flows", forget_udp, ports)
 
@@ -138,6 +152,9 @@ class LinuxEdge:
         await self._run("enable IPv4 forwarding", _sysctl, "ip_forward", "1")
 
     async def close(self) -> None:
+        if self._watch:
+            asyncio.get_running_loop().remove_reader(self._watch.socket)
+            self._watch.close()
         await self._run("close netlink", self._netlink.close)
         await self._run("close nftables", self._nft.close)
         self._worker.shutdown()

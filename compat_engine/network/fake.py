@@ -2,7 +2,7 @@
 
 import os
 import socket
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -23,6 +23,7 @@ class FakeEdge:
     resolvers: dict[int, tuple[int, int]] = field(default_factory=dict)  # pid -> its UDP and TCP port on 127.0.0.1
     refuse: str = ""
     closed: bool = False
+    lost: Callable[[], None] = field(default=lambda: None)  # what `watch` was given
 
     async def links(self) -> dict[str, Link]:
         self._perhaps_refuse("links")
@@ -84,6 +85,9 @@ class FakeEdge:
 
     async def nft_list(self, what: str) -> list[dict[str, Any]]:
         return []
+
+    async def watch(self, table: str, lost: Callable[[], None]) -> None:
+        self.lost = lost
 
     async def forget_udp(self, ports: Collection[int]) -> None:
         self._perhaps_refuse("forget_udp")

@@ -5,11 +5,14 @@ The language is nft(8)'s. Version 1.0.6 is the oldest known to read what firewal
 
 import ctypes
 import json
+import os
+import socket
 from typing import Any, Final
 
 from compat_engine.errors import Internal
 
 NFT_CTX_OUTPUT_JSON: Final = 1 << 4
+NETLINK_NETFILTER: Final = 12
 _LIBRARY = "libnftables.so.1"
 
 
@@ -21,7 +24,9 @@ class Nft:
             self._library = _declare(ctypes.CDLL(_LIBRARY))
         except OSError as error:
             raise Internal(f"cannot load {_LIBRARY}: install the nftables package ({error})") from error
+        before = _netlink_sockets()
         self._context = self._library.nft_ctx_new(0)
+        (self._socket,) = (os.dup(fd) for fd in _netlink_sockets() - before)
         self._library.nft_ctx_buffer_output(self._context)
         self._library.nft_ctx_buffer_error(self._context)
 
@@ -29,6 +34,13 @@ class Nft:
         if self._context:
             self._library.nft_ctx_free(self._context)
             self._context = None
+            os.close(self._socket)
+
+    @property
+    def port(self) -> int:
+        """Of its netlink socket: what announcements of its transactions carry. 0 before the first."""
+        with socket.socket(fileno=os.dup(self._socket)) as sock:
+            return int(sock.getsockname()[0])
 
     def run(self, commands: str) -> str:
         """All commands as one transaction; what they print. Raises Internal with nft's own complaint."""
@@ -47,6 +59,20 @@ class Nft:
         finally:
             self._library.nft_ctx_output_set_flags(self._context, 0)
         return [item for item in found if "metainfo" not in item]
+
+
+def _netlink_sockets() -> set[int]:
+    """File descriptors of this process that are netfilter's; the library does not tell its own."""
+    found = set()
+    for word in os.listdir("/proc/self/fd"):
+        try:
+            sock = socket.socket(fileno=int(word))
+        except OSError:  # none, or closed meanwhile
+            continue
+        if (sock.family, sock.proto) == (socket.AF_NETLINK, NETLINK_NETFILTER):
+            found.add(int(word))
+        sock.detach()
+    return found
 
 
 def _declare(library: ctypes.CDLL) -> ctypes.CDLL:

@@ -1,0 +1,110 @@
+"""Several hosts on one machine: network namespaces, a wire between two of them, and servers and clients inside."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from compat_engine.kernel.netns import network_of
+
+HOST, NEIGHBOUR = "198.51.100.1", "198.51.100.2"
+SERVER = """
+import socket, sys, threading
+tcp = socket.create_server(("0.0.0.0", 80))
+udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); udp.bind(("0.0.0.0", 81))
+def answer():
+    while True:
+        data, peer = udp.recvfrom(100)
+        udp.sendto(f"{sys.argv[1]} {peer[0]}".encode(), peer)
+threading.Thread(target=answer, daemon=True).start()
+print("ready", flush=True)
+while True:
+    connection, peer = tcp.accept()
+    with connection: connection.sendall(f"{sys.argv[1]} {peer[0]}".encode())
+"""
+
+
+@dataclass
+class Namespace:
+    """A network namespace held by one process."""
+
+    process: subprocess.Popen[str]
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    @property
+    def fd(self) -> int:
+        return os.open(f"/proc/{self.pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+
+    def run(self, *command: str, check: bool = True) -> str:
+        argv = ["nsenter", "-t", str(self.pid), "-n", *command]
+        return subprocess.run(argv, check=check, capture_output=True, text=True).stdout.strip()
+
+    def end(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        if self.process.stdout:
+            self.process.stdout.close()
+
+
+def namespace(*command: str) -> Namespace:
+    made = started("unshare", "--net", *command)
+    process = made.process
+    while process.poll() is None and os.readlink(f"/proc/{process.pid}/ns/net") == os.readlink("/proc/self/ns/net"):
+        time.sleep(0.002)
+    return made
+
+
+def started(*command: str) -> Namespace:
+    return Namespace(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
+
+
+def server(name: str, *entering: str) -> Namespace:
+    made = started(*(entering or ("unshare", "--net")), sys.executable, "-c", SERVER, name)
+    assert made.process.stdout
+    assert made.process.stdout.readline() == "ready\n"
+    return made
+
+
+@contextmanager
+def wired_host(neighbour: Namespace) -> Iterator[Namespace]:
+    """HOST, on a wire with NEIGHBOUR. This thread, and the threads it starts, are in it meanwhile."""
+    made = namespace("sleep", "1000")
+    made.run("ip", "link", "set", "lo", "up")
+    made.run("ip", "link", "add", "wire", "type", "veth", "peer", "name", "wire", "netns", str(neighbour.pid))
+    for end, address in ((made, HOST), (neighbour, NEIGHBOUR)):
+        end.run("ip", "address", "add", f"{address}/24", "dev", "wire")
+        end.run("ip", "link", "set", "wire", "up")
+    fd = made.fd
+    try:
+        with network_of(fd):
+            yield made
+    finally:
+        os.close(fd)
+        made.end()
+
+
+CLIENT = """
+import socket, sys
+address, port, kind = sys.argv[1], int(sys.argv[2]), sys.argv[3]
+try:
+    if kind == "udp":
+        client = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); client.settimeout(1)
+        client.sendto(b"x", (address, port))
+    else:
+        client = socket.create_connection((address, port), 1)
+        client.shutdown(socket.SHUT_WR)
+    print(client.recv(100).decode())
+except OSError:
+    print("nothing")
+"""
+
+
+def ask(where: Namespace, address: str, port: int, kind: str = "tcp") -> str:
+    """What a client in `where` hears: the server's name and the client's address as the server sees it."""
+    return where.run(sys.executable, "-I", "-S", "-c", CLIENT, address, str(port), kind)
