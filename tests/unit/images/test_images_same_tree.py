@@ -16,7 +16,7 @@ from tests.support.tars import body, docker_archive
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("tar"), reason="needs root and GNU tar")
 CAPABILITY = bytes.fromhex("0100000200040000000000000000000000000000")  # cap_net_bind_service=ep, version 2
-ATTRIBUTES = {"posix": ["--xattrs", "--xattrs-include=*"], "gnu": []}  # which has no place for them
+ATTRIBUTES: dict[str, list[str]] = {"posix": ["--xattrs", "--xattrs-include=*"], "gnu": []}  # which has no place for them
 Row = tuple[object, ...]
 
 
@@ -76,7 +76,7 @@ def packed(root: Path, format: str, sparse: bool) -> bytes:
 
 def unpacked(archive: bytes, root: Path, format: str) -> Path:
     root.mkdir()
-    command = ["tar", "--numeric-owner", "--same-owner", *ATTRIBUTES[format], "-C", root, "-xpf", "-"]
+    command: list[str | Path] = ["tar", "--numeric-owner", "--same-owner", *ATTRIBUTES[format], "-C", root, "-xpf", "-"]
     subprocess.run(command, check=True, input=archive)
     return root
 
