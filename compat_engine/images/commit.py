@@ -3,18 +3,16 @@
 import asyncio
 import json
 import os
-from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from compat_engine.errors import Internal
-from compat_engine.images.intake import inflow, workspace
+from compat_engine.images.intake import workspace
 from compat_engine.images.layers import Incoming, IncomingLayer, Unpacked, add
 from compat_engine.images.library import Library, host_platform, now_text
 from compat_engine.images.records import LAYER, Descriptor, Image
 from compat_engine.images.reference import Reference
-from compat_engine.images.roots import outflow
 
 _EMPTY_TAR = "sha256:5f70bf18a086007016e948b04aed3b82103a36bea41755b6cddfaf10ace3c6ef"  # of 1024 zeros
 
@@ -46,19 +44,14 @@ async def commit(library: Library, snapshot: str, parent: Image, step: Step, nam
 
 
 async def _layer(library: Library, snapshot: str, work: Path) -> IncomingLayer:
-    """One worker reads and packs while another hashes, stores and unpacks."""
     overlay, directory, blob = library.snapshots.overlay(snapshot), work / "layer", work / "blob"
     fds = await asyncio.to_thread(_prepare, directory, blob)
     try:
-        packed = outflow(library.workers, "root_pack", (), upper=overlay.upper, lowers=overlay.lower)
-        async with aclosing(packed):  # type: ignore[type-var]
-            done = await inflow(library.workers, "fetch", packed, *fds, digest="")
+        done = await library.workers.run("root_commit", fds, upper=overlay.upper, lowers=overlay.lower)
     finally:
         for fd in fds:
             os.close(fd)
-    if "unpacked" not in done:
-        raise Internal("failed to register layer: the archive of the container is broken")
-    unpacked = Unpacked(directory, done["digest"], done["unpacked"], tuple(done["implied"]))
+    unpacked = Unpacked(directory, done["digest"], done["unpacked"], ())
     return IncomingLayer(Descriptor(LAYER, done["digest"], done["size"]), blob, unpacked)
 
 

@@ -17,7 +17,7 @@ _CREATE = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC
 _WHITEOUT, _OPAQUE, _AUFS = b".wh.", b".wh..wh..opq", b".wh..wh."
 _OVERLAY = (b"trusted.overlay.", b"user.overlay.")  # what overlayfs believes: never taken from a tar
 _ENTRY_LIMIT = 20_000_000
-_SPACE_CHECK = 64 << 20  # bytes written between looks at the free space
+SPACE_CHECK = 64 << 20  # bytes written between looks at the free space
 _RESERVE = 64 << 20  # bytes left free
 _ID_LIMIT = (1 << 32) - 1
 _NODES = {b"3": stat.S_IFCHR, b"4": stat.S_IFBLK, b"6": stat.S_IFIFO}
@@ -107,8 +107,8 @@ class Extractor:
             for piece in reader.data():
                 write_all(fd, piece)
         self._unchecked += entry.size
-        if self._unchecked > _SPACE_CHECK:
-            _check_space(fd)
+        if self._unchecked > SPACE_CHECK:
+            check_space(fd)
             self._progress(self._unchecked)
             self._unchecked = 0
 
@@ -304,7 +304,8 @@ def is_directory(path: bytes) -> bool:
         return False
 
 
-def _check_space(fd: int) -> None:
+def check_space(fd: int) -> None:
+    """Raises OSError (ENOSPC) when less than the reserve is free where the file `fd` is."""
     room = os.fstatvfs(fd)
     if room.f_bavail * room.f_frsize < _RESERVE:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

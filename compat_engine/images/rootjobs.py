@@ -1,4 +1,4 @@
-"""The worker's jobs on containers' filesystems: look, copy out, copy in, export, compare, and the tar of a writable layer."""
+"""The worker's jobs on containers' filesystems: look, copy out, copy in, export, compare, and a writable layer as an image's."""
 
 import errno
 import json
@@ -12,6 +12,7 @@ from compat_engine.images import difference, view
 from compat_engine.images.codecs import BadArchive, Input, ahead, chunks
 from compat_engine.images.copyin import CopyIn, owner_of
 from compat_engine.images.extract import write_all
+from compat_engine.images.layerwriter import BlobSink, LayerWriter
 from compat_engine.images.tarreader import Source, TarReader
 from compat_engine.images.treewriter import Sink, TreeWriter
 
@@ -79,17 +80,20 @@ def root_diff(fds: list[int], arguments: dict[str, Any], reply: Any) -> dict[str
     return {"changes": difference.changes(arguments["upper"], arguments["lowers"])}
 
 
-def root_pack(fds: list[int], arguments: dict[str, Any], reply: Any) -> dict[str, Any]:
-    """Writes the layer `upper` is over the merged `lowers` as a tar into the pipe fds[0]."""
+def root_commit(fds: list[int], arguments: dict[str, Any], reply: Any) -> dict[str, Any]:
+    """Writes the layer `upper` is over the merged `lowers` as a tar into the file fds[0] and its files into the directory fds[1]:
+    {digest, size, unpacked}."""
     skip = difference.furniture(arguments["upper"], arguments["lowers"])
     view.confine(arguments["upper"])
-    writer = TreeWriter(Sink(fds[0]), layer=True, skip=frozenset(map(os.fsencode, skip)))
+    os.umask(0)
+    blob = BlobSink(fds[0])
+    writer = LayerWriter(blob, fds[1], frozenset(map(os.fsencode, skip)))
     writer.tree(b"", b"")
     writer.end()
-    return {}
+    return {"digest": blob.digest, "size": blob.stored, "unpacked": writer.unpacked}
 
 
-JOBS = {job.__name__: job for job in (root_stat, root_read, root_write, root_export, root_diff, root_pack)}
+JOBS = {job.__name__: job for job in (root_stat, root_read, root_write, root_export, root_diff, root_commit)}
 
 
 def absolute(path: str, clean: str = "") -> str:

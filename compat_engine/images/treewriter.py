@@ -19,7 +19,7 @@ _LARGE = 1 << 18  # bytes from where a file's content goes to the pipe without p
 _ZEROS = bytes(1 << 16)
 _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _OVERLAY = "trusted.overlay."
-_OPAQUE = "trusted.overlay.opaque"
+OPAQUE = "trusted.overlay.opaque"
 _KINDS = {
     stat.S_IFLNK: tarwriter.SYMLINK,
     stat.S_IFCHR: tarwriter.CHAR,
@@ -64,12 +64,8 @@ class Sink:
             self.flush()
             while size and (sent := os.sendfile(self._fd, file, None, size)):
                 size -= sent
-        while size and (data := os.read(file, min(size, _CHUNK))):
-            self.write(data)
-            size -= len(data)
-        while size:
-            self.write(_ZEROS[:size])
-            size -= min(size, len(_ZEROS))
+        for piece in content(file, size):
+            self.write(piece)
 
     def close(self) -> None:
         if self._packer is not None:
@@ -141,16 +137,19 @@ class TreeWriter:
         try:
             found = os.fstat(fd)
             if stat.S_ISREG(found.st_mode):
-                self._header(shown, found, tarwriter.FILE, size=found.st_size, records=self._records(path, fd))
-                self._sink.copy(fd, found.st_size)
-                if found.st_size % tarwriter.BLOCK:
-                    self._sink.write(tarwriter.padding(found.st_size))
+                self._content(path, shown, fd, found)
         finally:
             os.close(fd)
 
+    def _content(self, path: bytes, shown: bytes, fd: int, status: os.stat_result) -> None:
+        self._header(shown, status, tarwriter.FILE, size=status.st_size, records=self._records(path, fd))
+        self._sink.copy(fd, status.st_size)
+        if status.st_size % tarwriter.BLOCK:
+            self._sink.write(tarwriter.padding(status.st_size))
+
     def _directory(self, path: bytes, shown: bytes, status: os.stat_result) -> None:
         self._header(shown.rstrip(b"/") + b"/", status, tarwriter.DIRECTORY, records=self._records(path))
-        if self._layer and _is_opaque(path):
+        if self._layer and is_opaque(path):
             name = shown + b"/.wh..wh..opq"
             mode = stat.S_IMODE(status.st_mode) & 0o777
             self._sink.write(tarwriter.header(name, mode=mode, uid=status.st_uid, gid=status.st_gid))
@@ -198,8 +197,18 @@ class TreeWriter:
         return {b"SCHILY.xattr." + os.fsencode(name): os.getxattr(target, name) for name in kept} if kept else None
 
 
-def _is_opaque(path: bytes) -> bool:
+def content(file: int, size: int) -> Iterator[bytes]:
+    """`size` bytes of a file from where it stands, in pieces; zeros in place of what a file that shrank has no more."""
+    while size and (data := os.read(file, min(size, _CHUNK))):
+        yield data
+        size -= len(data)
+    while size:
+        yield _ZEROS[:size]
+        size -= min(size, len(_ZEROS))
+
+
+def is_opaque(path: bytes) -> bool:
     try:
-        return os.getxattr(path, _OPAQUE, follow_symlinks=False) == b"y"
+        return os.getxattr(path, OPAQUE, follow_symlinks=False) == b"y"
     except OSError:
         return False
