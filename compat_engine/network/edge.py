@@ -87,6 +87,8 @@ class Edge(Protocol):
 class LinuxEdge:
     """The real one; needs CAP_NET_ADMIN and CAP_SYS_ADMIN. Make it outside a running loop or inside, it blocks for 2 ms."""
 
+    route_localnet = "1"  # of bridges: a port published on 127.0.0.1 is translated
+
     def __init__(self) -> None:
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="network")
         self._netlink, self._nft = self._worker.submit(lambda: (NetlinkSocket(), Nft())).result()
@@ -187,7 +189,7 @@ class LinuxEdge:
             stale = [netlink.del_address(link.index, address) for address in present]
             self._netlink.request([*stale, netlink.new_address(link.index, plan.address)])
         self._netlink.request([netlink.link_up(plan.name)])
-        _sysctl(f"conf/{plan.name}/route_localnet", "1")
+        _sysctl(f"conf/{plan.name}/route_localnet", self.route_localnet)
 
     def _delete_link(self, name: str) -> None:
         try:

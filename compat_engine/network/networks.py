@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from ipaddress import ip_address, ip_network
+from socket import AF_INET, AF_INET6
 from time import time_ns
 
 from compat_engine.config import Config
@@ -26,6 +27,7 @@ from compat_engine.network.ipam import DEFAULT_POOLS, Subnet, check_pools, choos
 from compat_engine.network.model import BRIDGE, HOST, NONE, PREDEFINED, Endpoint, Network, Pool, PortRequest
 from compat_engine.network.plan import BridgePlan
 from compat_engine.network.relay import Relays
+from compat_engine.network.unfiltered import UnfilteredEdge
 from compat_engine.store.records import Delete, Put, Records
 from compat_engine.store.tree import Tree
 
@@ -42,7 +44,7 @@ class Networks:
         self._records, self._run_records = records, run_records  # networks; endpoints, which end with the boot at the latest
         self._networks: dict[str, Network] = {}
         self._claims = Claims()
-        self._relays = Relays()
+        self._relays = Relays((AF_INET6,) if config.iptables else (AF_INET, AF_INET6))
         self._resolvers = Resolvers(edge)
         self._dataplane = Dataplane(edge, config.table, config.ip_forward)
         self._leaving: set[str] = set()  # ids of endpoints being released
@@ -55,7 +57,7 @@ class Networks:
         Endpoints in the records count as alive until `keep` says otherwise. Raises Internal when the host cannot do it.
         """
         tree.run_database.parent.mkdir(mode=0o711, parents=True, exist_ok=True)
-        networks = cls(config, records, Records(tree.run_database, durable=False), edge or LinuxEdge())
+        networks = cls(config, records, Records(tree.run_database, durable=False), edge or _edge(config))
         try:
             await networks._load()
             bridges = {network.id: plan for network in networks._networks.values() if (plan := _bridge(network))}
@@ -305,6 +307,10 @@ class Networks:
 
     def _named(self, name: str) -> Network | None:
         return next((network for network in self._networks.values() if network.name == name), None)
+
+
+def _edge(config: Config) -> Edge:
+    return LinuxEdge() if config.iptables else UnfilteredEdge(config.table)
 
 
 def _bridge(network: Network) -> BridgePlan | None:

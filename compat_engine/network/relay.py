@@ -1,16 +1,18 @@
-"""TCP that arrives by IPv6 at a published port, carried to a container that has IPv4 only: nftables cannot translate between the
-two. It serves "localhost" where that means ::1 first. Unlike everything else of a published port it rests while no daemon runs.
+"""What arrives by IPv6 at a published port, carried to a container that has IPv4 only: nftables cannot translate between the
+two. It serves "localhost" where that means ::1 first. With --iptables=false, when nothing is translated, IPv4 is carried as well.
+Unlike everything else of a published port it rests while no daemon runs.
 """
 
 import asyncio
 import logging
 import socket
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import cast
 
 from compat_engine.network.model import Binding, Endpoint
+from compat_engine.network.relay_udp import UdpRelay
 
 log = logging.getLogger(__name__)
 Held = Iterable[tuple[Binding, socket.socket]]  # the sockets that reserve the ports
@@ -20,7 +22,7 @@ Held = Iterable[tuple[Binding, socket.socket]]  # the sockets that reserve the p
 class _Relay:
     """One endpoint's."""
 
-    servers: list[asyncio.Server] = field(default_factory=list)
+    servers: list[asyncio.Server | UdpRelay] = field(default_factory=list)
     clients: "set[_Client]" = field(default_factory=set)
 
     def close(self) -> None:
@@ -32,14 +34,19 @@ class _Relay:
 
 
 class Relays:
-    def __init__(self) -> None:
+    def __init__(self, families: Collection[int] = (socket.AF_INET6,)) -> None:
+        self._families = families
         self._relays: dict[str, _Relay] = {}  # by endpoint key
 
     async def open(self, endpoint: Endpoint, held: Held) -> None:
-        """Listen on what reserves the endpoint's TCP ports over IPv6."""
+        """Listen on what reserves the endpoint's TCP and UDP ports over these families."""
         for binding, reserved in held:
-            if binding.proto == "tcp" and reserved.family == socket.AF_INET6:
-                relay = self._relays.setdefault(endpoint.key, _Relay())
+            if reserved.family not in self._families:
+                continue
+            relay = self._relays.setdefault(endpoint.key, _Relay())
+            if binding.proto == "udp":
+                relay.servers.append(UdpRelay(reserved.dup(), (endpoint.ip, binding.container_port)))
+            elif binding.proto == "tcp":
                 accept = partial(_Client, (endpoint.ip, binding.container_port), relay.clients)
                 # Connections inherit it: in TIME_WAIT they would keep the next daemon from the port for a minute otherwise.
                 reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

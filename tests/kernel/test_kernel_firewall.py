@@ -4,6 +4,7 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -104,3 +105,19 @@ async def test_the_user_chain_is_the_administrators(
         await networks.create(Network("", "other", "bridge", ""))  # the daemon's own change is no loss
         assert await reached(neighbour, HOST, 8080, f"a {NEIGHBOUR}")
         assert "anew" not in caplog.text
+
+
+async def test_without_rules_of_ours(host: Namespace, neighbour: Namespace, servers: dict[str, Namespace], tmp_path: Path) -> None:
+    async with opened(tmp_path):
+        assert TABLE in host.run("nft", "list", "tables")
+    async with opened(tmp_path, replace(CONFIG, iptables=False)) as networks:
+        await join(networks, servers, "a", "bridge", PortRequest(80, "tcp", "", "8080"), PortRequest(81, "udp", "", "8081"))
+        assert host.run("nft", "list", "ruleset") == ""
+        for client, address in ((host, "127.0.0.1"), (host, "::1"), (neighbour, HOST)):
+            assert await reached(client, address, 8080, f"a {BRIDGE}"), address
+        for client, address in ((host, "127.0.0.1"), (neighbour, HOST)):
+            assert await asyncio.to_thread(ask, client, address, 8081, "udp") == f"a {BRIDGE}"
+        host.run("ip", "address", "add", "127.0.0.5/32", "dev", "lo")
+        servers["local"] = server("local", "nsenter", "-t", str(host.pid), "-n")
+        servers["a"].run("ip", "route", "add", "127.0.0.5", "via", BRIDGE, check=False)
+        assert ask(servers["a"], "127.0.0.5", 80) == "nothing"
