@@ -79,7 +79,6 @@ async def _build(config: Config, tree: Tree, stack: AsyncExitStack) -> Engine:
     records = Records(tree.database)
     stack.callback(records.close)
     cgroups = Cgroups.detect(tree.cache)
-    stack.callback(cgroups.close)
     cgroups.make_parent(config.cgroup_parent)
     runtime = await LinuxRuntime.open(tree, cgroups)
     stack.push_async_callback(runtime.close)

@@ -200,7 +200,6 @@ async def create(engine: Engine, word: str, request: ExecCreate) -> str:
     container = engine.containers.find(word)
     await container.settled()
     _check_running(container, word)
-    engine.cgroups.warm_up()  # the start that follows joins the container's
     if not request.Cmd:
         raise InvalidParameter("No exec command specified")
     exec = ExecRecord(new_id(), container, request, DetachKeys(request.DetachKeys, "escape"))

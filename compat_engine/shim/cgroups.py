@@ -9,10 +9,10 @@ from contextlib import suppress
 
 from compat_engine.kernel.bpf import attach_device_program
 from compat_engine.shim import files
-from compat_engine.shim.failure import Failure, reason
+from compat_engine.shim.failure import Failure, reason, step
 from compat_engine.shim.spec import CgroupDir
 
-_PROCS = "cgroup.procs"
+_PROCS, _TASKS = "cgroup.procs", "tasks"
 _KILL_SECONDS = 2.0
 _INHERITED = ("cpuset.cpus", "cpuset.mems")
 
@@ -80,13 +80,37 @@ def _attach_devices(item: CgroupDir) -> None:
         os.close(fd)
 
 
-def join(paths: Sequence[str], pid: int = 0) -> None:
-    """Move the process (0: the caller) into all of them. Raises Failure."""
+def birthplace(paths: Sequence[str]) -> int:
+    """A descriptor of the v2 directory among them, made when missing; -1 when all are v1's. Raises Failure."""
+    for path in paths:
+        if _exists(os.path.dirname(path), "cgroup.controllers"):
+            with step("cgroup", f"unable to apply cgroup configuration: mkdir {path}"):
+                _make_directory(path)
+                return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    return -1
+
+
+def residence(paths: Sequence[str], pid: int) -> int:
+    """As `birthplace`, where the process `pid` has moved on to a directory below: a container that runs containers gives its
+    cgroup's controllers to children, and no process can be in it then."""
+    with open(f"/proc/{pid}/cgroup", encoding="utf-8", errors="surrogateescape") as file:
+        own = next((line.rstrip("\n")[3:] for line in file if line.startswith("0::")), "")
+    for path in paths:
+        _, found, below = own.partition(f"/{os.path.basename(path)}/")
+        if found and _exists(path, "cgroup.controllers"):
+            return os.open(f"{path}/{below}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    raise Failure(errno.EBUSY, "cgroup", f"unable to apply cgroup configuration: {paths[0]}: device or resource busy")
+
+
+def join(paths: Sequence[str]) -> None:
+    """Move the caller, a process of one thread, into those of v1; it was born in the one of v2. By `tasks` and 0, since the
+    kernel makes every other move wait for all processors, some 10 ms. Raises Failure."""
     for path in paths:
         try:
-            files.write(f"{path}/{_PROCS}", str(pid))
+            if _exists(path, _TASKS):
+                files.write(f"{path}/{_TASKS}", "0")
         except OSError as error:
-            text = f"unable to apply cgroup configuration: failed to write {pid}: write {path}/{_PROCS}: {reason(error)}"
+            text = f"unable to apply cgroup configuration: failed to write 0: write {path}/{_TASKS}: {reason(error)}"
             raise Failure(error.errno or 0, "cgroup", text) from error
 
 

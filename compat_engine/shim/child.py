@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import NoReturn
 
+from compat_engine.kernel.clone import fork_into
 from compat_engine.kernel.tty import set_size
 from compat_engine.shim import channel, protocol
 from compat_engine.shim.failure import Failure
@@ -51,12 +52,13 @@ class Child:
         self._size = (0, 0)  # asked for before there was a terminal
         self._sync: channel.Socket | None = None
 
-    def fork(self, script: Script) -> None:
-        """Run `script` in a child of ours. OSError ENOMEM: the pid namespace it belongs in has ended."""
+    def fork(self, script: Script, cgroup: int) -> None:
+        """Run `script` in a child of ours, born in the v2 cgroup `cgroup` unless that is -1. Raises OSError: ENOMEM when the
+        pid namespace it belongs in has ended, and those of kernel.clone."""
         ours, theirs = channel.pair()
         stdio, kept = self._open_stdio()
         try:
-            self.pid = os.fork()
+            self.pid = os.fork() if cgroup < 0 else fork_into(cgroup)
         except OSError:
             ours.close()
             for fd in kept:

@@ -17,7 +17,7 @@ _FLAGS = {"mnt": ns.CLONE_NEWNS, "uts": ns.CLONE_NEWUTS, "ipc": ns.CLONE_NEWIPC,
 def run(text: bytes, point: str, stdio: tuple[int, int, int], sync: channel.Socket) -> NoReturn:
     """Called in the forked child. text: the spec. point: an empty directory for the rootfs. stdio: become 0, 1, 2.
 
-    On `sync`: created, (console), executing or failed go to the shim; joined and go come back.
+    On `sync`: created, (console), executing or failed go to the shim; go comes back. We were born in the v2 cgroup.
     """
     try:
         _prepare(stdio, sync)
@@ -59,25 +59,18 @@ class _Shim(rootfs.CgroupNamespace):
 
     def __init__(self, spec: Spec, sync: channel.Socket) -> None:
         self._spec, self._sync = spec, sync
-        self._missing = {protocol.JOINED, *((protocol.GO,) if spec.wait_for_go else ())}
         self._entered = False
 
     def ready(self) -> None:
-        """Wait until the shim has moved us into the cgroup, then take that as the root of our cgroup namespace."""
+        """Join the cgroups, then take them as the roots of our cgroup namespace."""
         if not self._entered:
             self._entered = True
-            self._wait(protocol.JOINED)
+            cgroups.join([item.path for item in self._spec.cgroups])
             _enter_one(self._spec.namespaces.cgroup, "cgroup", ns.CLONE_NEWCGROUP)
 
     def wait_for_go(self) -> None:
-        self._wait(protocol.GO)
-
-    def _wait(self, op: str) -> None:
-        while op in self._missing:
-            received = channel.receive(self._sync)
-            if received is None:
-                os._exit(1)  # the shim is gone, and with it the reason to go on
-            self._missing.discard(received[0]["op"])
+        if self._spec.wait_for_go and channel.receive(self._sync) is None:
+            os._exit(1)  # the shim is gone, and with it the reason to go on
 
 
 def _enter_namespaces(spec: Spec) -> None:

@@ -1,5 +1,6 @@
 """The shim: keeps one container. It owns the stdio, writes the log, starts execs, records the exit, and outlives the daemon."""
 
+import errno
 import os
 import signal
 from typing import NoReturn
@@ -9,9 +10,9 @@ from compat_engine.kernel.process import set_subreaper, set_title
 from compat_engine.shim import cgroups, channel, clock, init, join, protocol
 from compat_engine.shim.attachment import Attachment
 from compat_engine.shim.bundle import Bundle
-from compat_engine.shim.child import Child, Watcher
+from compat_engine.shim.child import Child, Script, Watcher
 from compat_engine.shim.connections import Connections
-from compat_engine.shim.failure import Failure, place, step, unexpected
+from compat_engine.shim.failure import Failure, place, reason, step, unexpected
 from compat_engine.shim.jsonlog import JsonLog
 from compat_engine.shim.loop import Loop
 from compat_engine.shim.plan import Plan, Stream
@@ -94,9 +95,17 @@ class Shim(Watcher):
         self._main = Child(self.loop, "", self._plan.stream, log, self._watches.notify, self)
         for sock, wanted in attached:
             self._main.stdio.attach(Attachment(self.loop, sock, wanted))
+        cgroup = cgroups.birthplace(self._plan.cgroups)
         with step("fork", "unable to start the container's init"):
-            self._main.fork(lambda stdio, sync: init.run(text, self._bundle.rootfs, stdio, sync))
-        self._children[self._main.pid] = self._main
+            self._fork(self._main, lambda stdio, sync: init.run(text, self._bundle.rootfs, stdio, sync), cgroup)
+
+    def _fork(self, child: Child, script: Script, cgroup: int) -> None:
+        try:
+            child.fork(script, cgroup)
+        finally:
+            if cgroup >= 0:
+                os.close(cgroup)
+        self._children[child.pid] = child
 
     def _open_log(self) -> Log:
         return JsonLog(self._plan.log, self._bundle.report) if self._plan.log.driver == "json-file" else NoLog()
@@ -106,17 +115,6 @@ class Shim(Watcher):
         if message["op"] == protocol.CREATED:
             self._bundle.write_pid(child.pid)
             self._connections.broadcast({"op": protocol.CREATED, "pid": child.pid})
-            self._join(child)
-
-    def _join(self, child: Child) -> None:
-        """Joining the cgroup is slow and waits on the kernel: we do it while the child prepares, and for a container while the
-        daemon builds the network."""
-        try:
-            cgroups.join(self._plan.cgroups, child.pid)
-        except Failure as failure:
-            child.kill(failure)
-        else:
-            child.tell(protocol.JOINED)
 
     def on_started(self, child: Child) -> None:
         if child is self._main:
@@ -285,14 +283,28 @@ class Shim(Watcher):
         try:
             if self._main.code >= 0 or not self._main.started:
                 raise ProcessLookupError
-            child.fork(lambda stdio, sync: join.run(raw, self._main.pidfd, stdio, sync))
-        except OSError as error:  # ENOMEM: the container's pid namespace has just ended
-            failure = Failure(error.errno or 0, "fork", "container is not running")
+            self._fork_exec(child, lambda stdio, sync: join.run(raw, self._main.pidfd, self._plan.cgroups, stdio, sync))
+        except (OSError, Failure) as error:
+            failure = _not_forked(error)
             child.stdio.drain(lambda: self._failed(child, failure))
-            return
-        self._execs[child.id] = child
-        self._children[child.pid] = child
-        self._join(child)
+        else:
+            self._execs[child.id] = child
+
+    def _fork_exec(self, child: Child, script: Script) -> None:
+        try:
+            self._fork(child, script, cgroups.birthplace(self._plan.cgroups))
+        except OSError as error:
+            if error.errno != errno.EBUSY:
+                raise
+            self._fork(child, script, cgroups.residence(self._plan.cgroups, self._main.pid))
+
+
+def _not_forked(error: OSError | Failure) -> Failure:
+    if isinstance(error, Failure):
+        return error
+    if error.errno in (errno.ENOMEM, errno.ESRCH):  # the container's pid namespace has just ended
+        return Failure(error.errno, "fork", "container is not running")
+    return Failure(error.errno or 0, "fork", f"unable to start the process: {reason(error)}")
 
 
 def _enter_pid_namespace(how: str) -> None:

@@ -50,4 +50,4 @@ SIGNAL, RESIZE, ATTACH, WATCH, HELLO, STATE = "signal", "resize", "attach", "wat
 EXEC, EXEC_STARTED, EXEC_FAILED, EXEC_EXITED = "exec", "exec-started", "exec-failed", "exec-exited"
 
 # between shim and init, on a socket that closes at execve; failed {...} as above
-JOINED, CONSOLE, EXECUTING = "joined", "console", "executing"
+CONSOLE, EXECUTING = "console", "executing"

@@ -130,7 +130,6 @@ async def house(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
         assert house.listener is not None
         house.listener.cancel()
         await house.runtime.close()
-        house.cgroups.close()
         left = list(tree.bundles.iterdir()) if tree.bundles.is_dir() else []
         shutil.rmtree(exec_root, ignore_errors=True)
         parents = [Path(item.path).parent for item in house.cgroups.plan("any", parent, Resources(), ())]

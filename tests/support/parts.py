@@ -89,7 +89,7 @@ async def make_engine(directory: Path) -> AsyncIterator[Engine]:
     tree.containers.mkdir(parents=True)
     records = Records(tree.database)
     runtime, events = FakeRuntime(), Events()
-    anything = cast(Any, SimpleNamespace(path_for=lambda profile, caps: "", warm_up=lambda: None))
+    anything = cast(Any, SimpleNamespace(path_for=lambda profile, caps: ""))
     engine = Engine(
         config=DaemonConfig(data_root=tree.data, exec_root=tree.exec),
         tree=tree,

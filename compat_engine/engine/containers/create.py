@@ -28,7 +28,6 @@ async def create(engine: Engine, request: CreateRequest, name: str, platform: st
     asked, host = request.config, _host_config(engine, request.HostConfig)
     bare = check_name(name) if name else ""
     warnings = validate(asked, host) + discarded(host, engine.cgroups, engine.config.cgroup_parent)
-    engine.cgroups.warm_up()
     image = engine.images.find(asked.Image or "", platform)
     config = merge(asked, Config.parse(image.runtime))
     args = arguments(config)

@@ -13,8 +13,6 @@ async def inspect(engine: Engine, word: str, size: bool = False) -> dict[str, An
     """The whole document, in dockerd's order. size: with SizeRw and SizeRootFs, which takes a walk. Raises NotFound."""
     container = engine.containers.find(word)
     record, files = container.record, engine.tree.container(container.id)
-    if container.state.status == "running":
-        engine.cgroups.warm_up()  # the docker CLI looks before each exec, and the exec joins the container's cgroups
     return {
         "Id": record.id,
         "Created": record.created,

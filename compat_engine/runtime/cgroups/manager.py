@@ -1,14 +1,11 @@
 """Cgroups as the engine sees them: which version this host has, where a container's directories are and what is in them."""
 
-import os
 import posixpath
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 from compat_engine.errors import Internal
-from compat_engine.runtime.cgroups import files
 from compat_engine.runtime.cgroups.devices import DeviceRule
 from compat_engine.runtime.cgroups.group import Group
 from compat_engine.runtime.cgroups.resources import Resources
@@ -29,11 +26,8 @@ class Mounted:
 class Cgroups:
     """Plans of containers' cgroups; safe to use from one event loop."""
 
-    def __init__(self, driver: V1 | V2, own: str = "") -> None:
-        """own: a directory this process is in, for `warm_up`."""
-        self._driver, self._own = driver, own
-        self._worker = ThreadPoolExecutor(1, "cgroups")
-        self._warming: Future[None] | None = None
+    def __init__(self, driver: V1 | V2) -> None:
+        self._driver = driver
 
     @classmethod
     def detect(cls, cache: Path) -> "Cgroups":
@@ -42,10 +36,10 @@ class Cgroups:
         mounts = mounted(Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="surrogateescape"))
         hierarchies = v1_hierarchies(mounts)
         if any(item.controllers for item in hierarchies):
-            return cls(V1(hierarchies), _own_directory(hierarchies[0].path, hierarchies[0].controllers))
+            return cls(V1(hierarchies))
         for mount in mounts:
             if mount.type == "cgroup2":
-                return cls(V2(mount.path, cache), _own_directory(mount.path, frozenset()))
+                return cls(V2(mount.path, cache))
         raise Internal("no cgroup filesystem is mounted: mount cgroup2 on /sys/fs/cgroup")
 
     @property
@@ -76,16 +70,6 @@ class Cgroups:
         """The container whose plan was `directories`, running or not."""
         return self._driver.group(tuple(directory.path for directory in directories))
 
-    def warm_up(self) -> None:
-        """Have the kernel's cgroup lock pass its grace period now, on a thread, so that a join in the next moments does not
-        wait for it (some 10 ms after a pause). Returns at once; call it when a start is to be expected. The write moves this
-        process where it is already; should it fail, the join waits as it would have."""
-        if self._own and (self._warming is None or self._warming.done()):
-            self._warming = self._worker.submit(files.put, self._own, "cgroup.procs", str(os.getpid()))
-
-    def close(self) -> None:
-        self._worker.shutdown()
-
 
 def mounted(mountinfo: str) -> list[Mounted]:
     """The cgroup filesystems in a text as of /proc/self/mountinfo, see proc(5)."""
@@ -107,16 +91,6 @@ def v1_hierarchies(mounts: Sequence[Mounted]) -> list[Hierarchy]:
             controllers = mount.options & CONTROLLERS
             found.setdefault(controllers | names, Hierarchy(mount.path, controllers))
     return list(found.values())
-
-
-def _own_directory(mount: str, controllers: frozenset[str]) -> str:
-    """Where this process is in the hierarchy at `mount`; "" when that cannot be seen from here."""
-    for line in Path("/proc/self/cgroup").read_text(encoding="utf-8").splitlines():
-        _, names, path = line.split(":", 2)
-        if frozenset(names.split(",")) - {""} == controllers:
-            directory = f"{mount}{path}".rstrip("/")
-            return directory if os.path.isdir(directory) else ""
-    return ""
 
 
 def _relative(parent: str) -> str:

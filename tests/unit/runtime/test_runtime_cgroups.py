@@ -57,7 +57,7 @@ def test_v1_plan_has_a_directory_a_hierarchy_and_leaves_out_what_the_kernel_lack
 def test_a_parent_does_not_lead_out_of_the_hierarchy(tmp_path: Path) -> None:
     (tmp_path / "memory").mkdir()
     driver = V1([Hierarchy(str(tmp_path / "memory"), frozenset({"memory"}))])
-    (plan,) = Cgroups(driver, "").plan("id", "/../a/../../p", Resources(), ())
+    (plan,) = Cgroups(driver).plan("id", "/../a/../../p", Resources(), ())
     assert plan.path == f"{tmp_path}/memory/p/id"
 
 
