@@ -38,7 +38,8 @@ class Attachment:
         self._streams = {number for number, name in ((1, "stdout"), (2, "stderr")) if wanted.get(name, True)}
         self._queue: deque[memoryview] = deque()
         self._waiting = 0  # bytes in the queue
-        self._moved = 0.0  # when the client last took something
+        self._limit = ATTACH_BUFFER
+        self._moved = 0.0  # when the client last took something, or was given its last chance
         self._timer = 0
         self.full = False
         self._finishing = False
@@ -71,6 +72,12 @@ class Attachment:
             self._moved = time.monotonic()
             self._keep(header[sent:], memoryview(chunk)[max(0, sent - len(header)) :])
             self._listen()
+
+    def drain(self) -> None:
+        """The process has ended: room for what its pipes still hold, so that a client that does not read delays nobody."""
+        self._limit += ATTACH_BUFFER
+        self._set_full(self._waiting >= self._limit)
+        self._watch()
 
     def finish(self) -> None:
         """No more output will come: close when the client has taken all, or takes nothing for STALL_SECONDS."""
@@ -137,7 +144,7 @@ class Attachment:
             if len(buffer):
                 self._queue.append(memoryview(buffer))
                 self._waiting += len(buffer)
-        self._set_full(self._waiting >= ATTACH_BUFFER)
+        self._set_full(self._waiting >= self._limit)
 
     def _flush(self) -> None:
         try:
@@ -155,7 +162,7 @@ class Attachment:
                 self._queue.appendleft(head[sent:])
                 break
             sent -= len(head)
-        if self._waiting < ATTACH_BUFFER // 2:
+        if self._waiting < self._limit // 2:
             self._set_full(False)
         if not self._queue:
             if self._finishing:
@@ -166,18 +173,17 @@ class Attachment:
     def _set_full(self, full: bool) -> None:
         if full != self.full:
             self.full = full
-            if full:
-                self._watch()
             if self._owner is not None:
                 self._owner.flow_changed()
 
     def _watch(self) -> None:
         if not self._timer:
+            self._moved = time.monotonic()
             self._timer = self._loop.after(STALL_SECONDS, self._stalled)
 
     def _stalled(self) -> None:
         self._timer = 0
-        if not self.full and not (self._finishing and self._queue):
+        if not self._queue:
             return
         quiet = time.monotonic() - self._moved
         if quiet >= STALL_SECONDS:

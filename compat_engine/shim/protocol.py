@@ -27,8 +27,8 @@ Attach socket (a SOCK_STREAM socketpair whose one end the shim gets; for `run` t
 message's `attach` list of {stdin, stdout, stderr} objects): the shim writes the process's output on it, in stdcopy frames
 ([stream 1|2, 0, 0, 0, length u32 BE] + data), raw when the process has a tty; what it reads is stdin, its EOF the end of this
 client's stdin (and of the container's when stdin_once). The shim shuts it down after the last byte once the process is gone.
-A client that takes nothing for STALL_SECONDS while ATTACH_BUFFER bytes wait is cut off; until then the process is held back,
-so that a slow reader loses nothing.
+While ATTACH_BUFFER bytes wait for a client the process is held back, as by a pipe that is full: a slow reader loses nothing.
+Once the process has ended, a client that takes nothing for STALL_SECONDS is cut off.
 
 <bundle>/ holds spec.json (read by the shim), shim.sock, pid ("shim-pid init-pid\n" once created, then "started\n") and
 exit.json ({"code", "oom", "time"}; written by tmp + rename, time in RFC 3339 with nanoseconds).

@@ -95,7 +95,7 @@ class Stdin:
 class Stdio:
     """Pumps one process. `grew` is called when the log grew, `finished` once, after `drain`, when all output has been read.
 
-    Slow clients hold reading back, and so the process, until they take bytes or are cut off.
+    Slow clients hold reading back, and so the process, until they take bytes or leave, as a pipe would.
     """
 
     def __init__(self, loop: Loop, tty: bool, stdin_once: bool, log: Log, grew: Callable[[], None]) -> None:
@@ -149,6 +149,8 @@ class Stdio:
         if self._stdin is not None:
             self._stdin.abandon()
             self._stdin = None
+        for attachment in tuple(self._attachments):
+            attachment.drain()
         if self._outputs:
             self._last_read = time.monotonic()
             self._loop.after(DRAIN_SECONDS, self._deadline)
