@@ -30,7 +30,7 @@ class Session(Protocol):
 
 async def hijack(request: web.Request, session: Session) -> web.StreamResponse:
     """Run `session` on the request's connection, which ends with it. With an Upgrade header the head is a 101, else a 200.
-    What the client sends after its request is the process's input, also before it has seen the head of a 101.
+    What the client sends once it has seen the head is the process's input.
 
     An EngineError of the session comes too late for a status: it is told in-band, as output of the process.
     """
@@ -225,18 +225,8 @@ def _switch(request: web.Request, tty: bool) -> Connection:
         raise ConnectionResetError("the client has left")
     upgraded = "upgrade" in request.headers
     connection = Connection(transport, upgraded)
-    transport.resume_reading()  # aiohttp pauses it when much has come
-    if early := _early(request):
-        connection.data_received(early)
     connection.begin(_head(request[HEADERS], stream_type(request, tty) if upgraded else RAW, upgraded))
     return connection
-
-
-def _early(request: web.Request) -> bytes:
-    """What came behind an upgrade request. aiohttp keeps it for its own websockets, and has no public way to it."""
-    protocol = request.protocol
-    early, protocol._message_tail = protocol._message_tail, b""
-    return bytes(early)
 
 
 def _head(headers: dict[str, str], content_type: str, upgraded: bool) -> bytes:

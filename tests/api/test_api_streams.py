@@ -74,17 +74,6 @@ async def test_upgrade_and_half_close(api: Api, monkeypatch: pytest.MonkeyPatch)
     writer.close()
 
 
-@pytest.mark.parametrize("size", [4, 1 << 20])
-async def test_input_sent_before_the_head_was_read(api: Api, monkeypatch: pytest.MonkeyPatch, size: int) -> None:
-    attach_runs(monkeypatch, echo)
-    reader, writer = await api.send(attach_request() + bytes(size))
-    assert (await head(reader)).startswith(b"HTTP/1.1 101")
-    writer.write(b"end")
-    writer.write_eof()
-    assert await reader.read() == b"heard " + bytes(size) + b"end"
-    writer.close()
-
-
 @pytest.mark.parametrize(
     ("version", "tty", "kind"), [("1.41", False, b"raw"), ("1.42", False, b"multiplexed"), ("1.51", True, b"raw")]
 )
