@@ -12,7 +12,7 @@ from compat_engine.engine.registry import Container
 from compat_engine.errors import Internal, InvalidParameter, NotFound
 from compat_engine.network.ipam import is_mac
 from compat_engine.network.model import HOST, NONE, Network
-from compat_engine.wire.network import EndpointSettings, NetworkConnect, NetworkDisconnect
+from compat_engine.wire.network import EndpointIPAMConfig, EndpointSettings, NetworkConnect, NetworkDisconnect
 
 
 def check_endpoints(engine: Engine, asked: Mapping[str, EndpointSettings]) -> None:
@@ -118,21 +118,28 @@ def _name_of(engine: Engine, container: Container, network: Network) -> str:
 def _complaints(network: Network, settings: EndpointSettings) -> Iterable[str]:
     if settings.Aliases and network.predefined:
         yield "network-scoped alias is supported only for containers in user defined networks"
-    address = settings.IPAMConfig.IPv4Address if settings.IPAMConfig else ""
-    if not address:
-        return
-    if not _is_ipv4(address):
-        yield f"invalid IPv4 address: {address}"
-    if network.predefined:
+    ipam = settings.IPAMConfig or EndpointIPAMConfig()
+    asked = [(version, address) for version, address in ((4, ipam.IPv4Address), (6, ipam.IPv6Address)) if address]
+    yield from (f"invalid IPv{version} address: {address}" for version, address in asked if not _is_address(address, version))
+    for address in ipam.LinkLocalIPs or ():
+        if not _is_address(address, 4) and not _is_address(address, 6):
+            yield f"invalid link-local IP address: {address}"
+    if asked and network.predefined:
         yield "user specified IP address is supported on user defined networks only"
-    if not network.asked_subnet and (not network.predefined or not network.subnet):
+    for version, address in asked:
+        yield from _subnet_complaints(network, version, address)
+
+
+def _subnet_complaints(network: Network, version: int, address: str) -> Iterable[str]:
+    subnet, asked = (network.subnet, network.asked_subnet) if version == 4 else (network.subnet6, network.asked_subnet6)
+    if not asked and (not network.predefined or not subnet):
         yield "user specified IP address is supported only when connecting to networks with user configured subnets"
-    elif not _is_ipv4(address) or ip_address(address) not in ip_network(network.subnet):
+    elif not _is_address(address, version) or ip_address(address) not in ip_network(subnet):
         yield f"no configured subnet or ip-range contain the IP address {address}"
 
 
-def _is_ipv4(text: str) -> bool:
+def _is_address(text: str, version: int) -> bool:
     try:
-        return ip_address(text).version == 4
+        return ip_address(text).version == version
     except ValueError:
         return False

@@ -8,10 +8,11 @@ from compat_engine.engine.parts import Engine
 from compat_engine.engine.registry import Container
 from compat_engine.errors import EngineError, InvalidParameter
 from compat_engine.ids import short
+from compat_engine.network.claims import EndpointRequest
 from compat_engine.network.dns.resolvers import Asked
 from compat_engine.network.model import Endpoint, PortRequest
 from compat_engine.wire.container import PortBinding
-from compat_engine.wire.network import EndpointSettings
+from compat_engine.wire.network import EndpointIPAMConfig, EndpointSettings
 
 
 async def reserve(engine: Engine, container: Container) -> dict[str, Endpoint]:
@@ -37,15 +38,10 @@ async def reserve(engine: Engine, container: Container) -> dict[str, Endpoint]:
 async def reserve_one(
     engine: Engine, container: Container, word: str, asked: EndpointSettings, mac: str, ports: Sequence[PortRequest]
 ) -> Endpoint:
-    return await engine.networks.reserve(
-        container.id,
-        word,
-        name=container.name,
-        ip=asked.IPAMConfig.IPv4Address if asked.IPAMConfig else "",
-        mac=mac,
-        ports=ports,
-        dns_names=dns_names(container, asked),
-    )
+    ipam = asked.IPAMConfig or EndpointIPAMConfig()
+    request = EndpointRequest(ipam.IPv4Address, ipam.IPv6Address, mac, ports, ipam.LinkLocalIPs or ())
+    names = dns_names(container, asked)
+    return await engine.networks.reserve(container.id, word, name=container.name, asked=request, dns_names=names)
 
 
 def dns_names(container: Container, asked: EndpointSettings) -> list[str]:

@@ -11,7 +11,7 @@ from compat_engine.engine.humantime import seconds_of
 from compat_engine.engine.parts import Engine
 from compat_engine.engine.records import ZERO_TIME
 from compat_engine.engine.registry import Container
-from compat_engine.errors import EngineError, Forbidden, InvalidParameter, NotFound, NotImplementedHere
+from compat_engine.errors import EngineError, Forbidden, InvalidParameter, NotFound
 from compat_engine.network.model import PREDEFINED, Binding, Endpoint, Network, Pool
 from compat_engine.wire.network import EndpointSettings, IPAMSettings, NetworkCreate
 
@@ -89,7 +89,7 @@ def view(engine: Engine, network: Network, members: bool) -> dict[str, Any]:
         "Created": network.created,
         "Scope": network.scope,
         "Driver": network.driver,
-        "EnableIPv4": not network.predefined or bool(network.subnet),
+        "EnableIPv4": network.enable_ipv4 and (not network.predefined or bool(network.subnet)),
         "EnableIPv6": network.enable_ipv6,
         "IPAM": {
             "Driver": network.ipam_driver,
@@ -141,8 +141,8 @@ def _draft(engine: Engine, request: NetworkCreate) -> Network:
         raise Forbidden(f"cannot create a {request.Scope} scoped network when swarm is not active")
     if request.Ingress:
         raise Forbidden("Ingress network can only be global scope network")
-    if request.EnableIPv4 is False:
-        raise NotImplementedHere("networks without IPv4 are not available in this engine")
+    if request.EnableIPv4 is False and not request.EnableIPv6:
+        raise InvalidParameter("IPv4 or IPv6 must be enabled")
     ipam = request.IPAM or IPAMSettings()
     draft = Network(
         id="",
@@ -154,6 +154,7 @@ def _draft(engine: Engine, request: NetworkCreate) -> Network:
         ),
         ipam_driver=ipam.Driver or "default",
         ipam_options=ipam.Options,
+        enable_ipv4=request.EnableIPv4 is not False,
         enable_ipv6=bool(request.EnableIPv6),
         internal=request.Internal,
         attachable=request.Attachable,

@@ -1,33 +1,40 @@
 """Who has which address, port and interface name. Claimed in memory without waiting, so that no two starts get the same."""
 
 import socket
-from collections.abc import Sequence
-from dataclasses import replace
-from ipaddress import ip_address, ip_network
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from ipaddress import ip_address
 
 from compat_engine.errors import EngineError, Forbidden, Internal, InvalidParameter
 from compat_engine.ids import new_id
 from compat_engine.network.drivers.bridge import INTERFACE_PREFIX, host_binding
-from compat_engine.network.ipam import Leases, Subnet, is_mac, mac_of, parse_address
-from compat_engine.network.model import Binding, Endpoint, Network, Pool, PortRequest
+from compat_engine.network.ipam import Address, Leases, Subnet, ip_range_of, is_mac, mac_of, parse_address
+from compat_engine.network.model import Binding, Endpoint, Network, PortRequest
 from compat_engine.network.ports import Ports
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointRequest:
+    """What somebody wants of an endpoint; "" leaves the choice to the engine. link_local: addresses besides."""
+
+    ip: str = ""
+    ip6: str = ""
+    mac: str = ""
+    ports: Sequence[PortRequest] = ()
+    link_local: Sequence[str] = ()
 
 
 class Claims:
     def __init__(self) -> None:
         self._endpoints: dict[str, Endpoint] = {}  # by Endpoint.key
-        self._leases: dict[str, Leases] = {}  # by network id
+        self._leases: dict[str, tuple[Leases, ...]] = {}  # by network id; one for each family
         self._ports = Ports()
 
     def close(self) -> None:
         self._ports.close()
 
     def add_network(self, network: Network) -> None:
-        space = network.address_space
-        if space:
-            pool = network.pools[0] if network.pools else Pool()
-            words = [*pool.auxiliary.values(), *([network.gateway] if network.gateway else [])]
-            self._leases[network.id] = Leases(space, ip_range_of(pool), [ip_address(word) for word in words])
+        self._leases[network.id] = tuple(_leases(network, space) for space in network.spaces)
 
     def remove_network(self, network: Network) -> None:
         self._leases.pop(network.id, None)
@@ -45,23 +52,23 @@ class Claims:
         return [endpoint for endpoint in self._endpoints.values() if endpoint.network_id == network_id]
 
     def restore(self, endpoint: Endpoint) -> None:
-        """Known from the records: its address is taken, its ports are held again."""
+        """Known from the records: its addresses are taken, its ports are held again."""
         self._endpoints[endpoint.key] = endpoint
-        if endpoint.ip and (leases := self._leases.get(endpoint.network_id)):
-            leases.restore(ip_address(endpoint.ip))
+        for leases, address in self._leased(endpoint):
+            leases.restore(address)
         self._ports.restore(endpoint.ports)
 
-    def claim(self, network: Network, draft: Endpoint, ip: str, mac: str, ports: Sequence[PortRequest]) -> Endpoint:
+    def claim(self, network: Network, draft: Endpoint, asked: EndpointRequest) -> Endpoint:
         """The endpoint with all that it gets; nothing is claimed when this raises Forbidden, Internal or InvalidParameter."""
         if draft.key in self._endpoints:
             raise Forbidden(f"endpoint with name {draft.container_name} already exists in network {network.name}")
         endpoint = replace(draft, id=new_id())
-        if leases := self._leases.get(network.id):
-            endpoint = self._addressed(network, leases, endpoint, ip, mac)
+        if self._leases.get(network.id):
+            endpoint = self._plugged(network, self._addressed(network, endpoint, asked), asked)
             try:
-                endpoint = self._published(network, endpoint, ports)
+                endpoint = self._published(network, endpoint, asked.ports)
             except BaseException:
-                leases.free(ip_address(endpoint.ip))
+                self._free(endpoint)
                 raise
         self._endpoints[endpoint.key] = endpoint
         return endpoint
@@ -79,30 +86,40 @@ class Claims:
             return  # released before; what it had may be another's by now
         del self._endpoints[endpoint.key]
         self._ports.release(endpoint.ports)
-        if endpoint.ip and (leases := self._leases.get(endpoint.network_id)):
-            leases.free(ip_address(endpoint.ip))
+        self._free(endpoint)
 
-    def _addressed(self, network: Network, leases: Leases, endpoint: Endpoint, ip: str, mac: str) -> Endpoint:
-        if mac and not is_mac(mac):
-            raise InvalidParameter(f"invalid MAC address {mac}")
-        wanted = parse_address(ip)
-        if ip and not wanted:
-            raise InvalidParameter(f"invalid IPv4 address: {ip}")
+    def _leased(self, endpoint: Endpoint) -> Iterator[tuple[Leases, Address]]:
+        for leases in self._leases.get(endpoint.network_id, ()):
+            if text := endpoint.ip if leases.subnet.version == 4 else endpoint.ipv6:
+                yield leases, ip_address(text)
+
+    def _free(self, endpoint: Endpoint) -> None:
+        for leases, address in self._leased(endpoint):
+            leases.free(address)
+
+    def _addressed(self, network: Network, endpoint: Endpoint, asked: EndpointRequest) -> Endpoint:
+        """With an address of each family the network has."""
+        if asked.mac and not is_mac(asked.mac):
+            raise InvalidParameter(f"invalid MAC address {asked.mac}")
         try:
-            address = leases.claim(wanted) if wanted else leases.take()
-        except LookupError:
-            raise _unavailable(network, ip) from None
+            for leases in self._leases[network.id]:
+                endpoint = _lease(network, leases, endpoint, asked)
+        except BaseException:
+            self._free(endpoint)
+            raise
+        return endpoint
+
+    def _plugged(self, network: Network, endpoint: Endpoint, asked: EndpointRequest) -> Endpoint:
+        """With what follows from its addresses and from the container's other endpoints."""
         others = self.of_container(endpoint.container)
-        gateway = "" if network.internal else network.gateway
         return replace(
             endpoint,
-            ip=str(address),
-            prefix_len=leases.subnet.prefixlen,
-            gateway=gateway,
-            mac=mac.replace("-", ":").lower() or mac_of(address),
+            mac=asked.mac.replace("-", ":").lower() or mac_of(ip_address(endpoint.ip or endpoint.ipv6)),
+            link_local=tuple(asked.link_local),
             interface=_free_name(network.options.get(INTERFACE_PREFIX, "eth"), {other.interface for other in others}),
             host_interface=f"veth{endpoint.id[:11]}",
-            default_route=bool(gateway) and not any(other.default_route for other in others),
+            default_route=bool(endpoint.gateway) and not any(other.default_route for other in others),
+            default_route6=bool(endpoint.ipv6_gateway) and not any(other.default_route6 for other in others),
         )
 
     def _published(self, network: Network, endpoint: Endpoint, ports: Sequence[PortRequest]) -> Endpoint:
@@ -115,14 +132,33 @@ class Claims:
             raise type(error)(f"{what}: {error}") from error
 
 
-def ip_range_of(pool: Pool) -> Subnet | None:
-    return ip_network(pool.ip_range) if pool.ip_range else None
+def _leases(network: Network, space: Subnet) -> Leases:
+    pool, gateway = network.pool_of(space.version), network.gateway_of(space.version)
+    words = [*pool.auxiliary.values(), *([gateway] if gateway else [])]
+    return Leases(space, ip_range_of(pool), [ip_address(word) for word in words])
 
 
-def _unavailable(network: Network, ip: str) -> EngineError:
+def _lease(network: Network, leases: Leases, endpoint: Endpoint, asked: EndpointRequest) -> Endpoint:
+    subnet = leases.subnet
+    text = asked.ip if subnet.version == 4 else asked.ip6
+    wanted = parse_address(text)
+    if text and (not wanted or wanted.version != subnet.version):
+        raise InvalidParameter(f"invalid IPv{subnet.version} address: {text}")
+    try:
+        address = str(leases.claim(wanted) if wanted else leases.take())
+    except LookupError:
+        raise _unavailable(network, subnet, text) from None
+    gateway = "" if network.internal else network.gateway_of(subnet.version)
+    if subnet.version == 4:
+        return replace(endpoint, ip=address, prefix_len=subnet.prefixlen, gateway=gateway)
+    return replace(endpoint, ipv6=address, ipv6_prefix_len=subnet.prefixlen, ipv6_gateway=gateway)
+
+
+def _unavailable(network: Network, subnet: Subnet, ip: str) -> EngineError:
     if ip:
         return Forbidden("Address already in use")
-    return Internal(f"no available IPv4 addresses on this network's address pools: {network.name} ({network.id})")
+    family = f"IPv{subnet.version}"
+    return Internal(f"no available {family} addresses on this network's address pools: {network.name} ({network.id})")
 
 
 def _free_name(prefix: str, taken: set[str]) -> str:

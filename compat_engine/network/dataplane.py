@@ -5,7 +5,7 @@ Everything here survives the daemon. `restore` makes good whatever a crash, or s
 
 import asyncio
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from compat_engine.errors import Internal
@@ -29,11 +29,9 @@ class Dataplane:
 
     async def restore(self, bridges: Mapping[str, BridgePlan], endpoints: Iterable[Endpoint]) -> None:
         """At start. Raises Internal when the host cannot do it."""
-        if self._forwarding:
-            await self._forward()
+        await self._forward("IPv4", self._edge.forward)
         for id, plan in bridges.items():
-            self._bridges[id] = self._marked(id, plan)
-            await self._edge.add_bridge(self._bridges[id])
+            await self._make_bridge(id, plan)
         for endpoint in endpoints:
             self._interfaces.add(endpoint.host_interface)
             if endpoint.ports:
@@ -60,8 +58,7 @@ class Dataplane:
             await self._edge.delete_link(plan.name)
 
     async def add_network(self, id: str, plan: BridgePlan) -> None:
-        self._bridges[id] = self._marked(id, plan)
-        await self._edge.add_bridge(self._bridges[id])
+        await self._make_bridge(id, plan)
         await self._rebuild()
 
     async def remove_network(self, id: str) -> None:
@@ -105,16 +102,23 @@ class Dataplane:
             log.warning("%s: a UDP client that never pauses may go on talking to where it did before", error)
 
     async def _has_table(self) -> bool:
-        return any(item.get("table", {}).get("name") == self._table for item in await self._edge.nft_list("tables ip"))
+        return any(item.get("table", {}).get("name") == self._table for item in await self._edge.nft_list("tables inet"))
 
     def _marked(self, id: str, plan: BridgePlan) -> BridgePlan:
         return replace(plan, alias=f"{self._table} {id}")
 
-    async def _forward(self) -> None:
+    async def _make_bridge(self, id: str, plan: BridgePlan) -> None:
+        self._bridges[id] = self._marked(id, plan)
+        if plan.subnet6:
+            await self._forward("IPv6", self._edge.forward6)
+        await self._edge.add_bridge(self._bridges[id])
+
+    async def _forward(self, family: str, switch_on: Callable[[], Awaitable[None]]) -> None:
         try:
-            await self._edge.forward()
+            if self._forwarding:
+                await switch_on()
         except Internal as error:
-            log.warning("%s: containers cannot reach beyond this host, nor be reached", error)
+            log.warning("%s: by %s containers cannot reach beyond this host, nor be reached", error, family)
 
     async def _sweep_bridges(self) -> None:
         names = {plan.name for plan in self._bridges.values()}
@@ -169,4 +173,7 @@ class Dataplane:
 
 
 def _published(endpoints: Iterable[Endpoint]) -> list[firewall.Published]:
-    return [(binding, endpoint.ip) for endpoint in endpoints for binding in endpoint.ports]
+    """What is translated: nothing from one family into the other, which is for relay.py."""
+    bindings = ((endpoint, binding) for endpoint in endpoints for binding in endpoint.ports)
+    found = ((binding, endpoint.ipv6 if ":" in binding.host_ip else endpoint.ip) for endpoint, binding in bindings)
+    return [(binding, address) for binding, address in found if address]

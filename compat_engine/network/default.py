@@ -40,7 +40,7 @@ async def _address(config: Config, edge: Edge, record: Network, others: Sequence
             f"bridge {config.bridge} exists and was not made by this engine (is dockerd running?): choose another name with "
             f"--bridge, or remove it with: ip link delete {config.bridge}"
         )
-    if link and not ours and (present := await edge.addresses(config.bridge)):
+    if link and not ours and (present := [word for word in await edge.addresses(config.bridge) if ":" not in word]):
         return IPv4Interface(present[0])
     wanted = _bip(config.bip)
     if config.bip != USUAL_ADDRESS:

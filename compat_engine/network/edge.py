@@ -9,9 +9,10 @@ import errno
 import logging
 import os
 import socket
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from ipaddress import ip_interface
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -37,22 +38,22 @@ class Edge(Protocol):
         """Interfaces of the host by name."""
 
     async def addresses(self, name: str) -> list[str]:
-        """IPv4 addresses of one interface of the host, in CIDR form."""
+        """Addresses of one interface of the host, in CIDR form."""
 
     async def routes(self, but: str = "") -> list[str]:
-        """Destinations of the host's IPv4 routes, in CIDR form, less the default ones and those through interface `but`."""
+        """Destinations of the host's routes, in CIDR form, less the default ones and those through interface `but`."""
 
     async def add_bridge(self, plan: BridgePlan) -> None:
-        """Make it, or give the one of that name the plan's address; up, with route_localnet."""
+        """Make it, or give the one of that name the plan's addresses; up, with route_localnet."""
 
     async def delete_link(self, name: str) -> None:
         """Gone on return; one that is not there is no error."""
 
     async def connect(self, plan: VethPlan, pid: int) -> None:
-        """The veth, and lo, address and route in the network namespace of `pid`."""
+        """The veth, and lo, addresses and routes in the network namespace of `pid`."""
 
     async def default_route(self, gateway: str, interface: str, pid: int) -> None:
-        """The default route in the network namespace of `pid`, which has none."""
+        """The default route of the gateway's family in the network namespace of `pid`, which has none."""
 
     async def loopback(self, pid: int) -> None:
         """lo up in the network namespace of `pid`."""
@@ -80,6 +81,9 @@ class Edge(Protocol):
 
     async def forward(self) -> None:
         """IPv4 forwarding on."""
+
+    async def forward6(self) -> None:
+        """IPv6 forwarding on."""
 
     async def close(self) -> None: ...
 
@@ -151,7 +155,10 @@ class LinuxEdge:
         await self._run("forget tracked UDP flows", forget_udp, ports)
 
     async def forward(self) -> None:
-        await self._run("enable IPv4 forwarding", _sysctl, "ip_forward", "1")
+        await self._run("enable IPv4 forwarding", _sysctl, "ipv4/ip_forward", "1")
+
+    async def forward6(self) -> None:
+        await self._run("enable IPv6 forwarding", _sysctl, "ipv6/conf/all/forwarding", "1")
 
     async def close(self) -> None:
         if self._watch:
@@ -185,11 +192,10 @@ class LinuxEdge:
         if not link:
             raise OSError(errno.ENODEV, "the bridge vanished")
         present = [address for index, address in self._netlink.addresses() if index == link.index]
-        if plan.address and plan.address not in present:
-            stale = [netlink.del_address(link.index, address) for address in present]
-            self._netlink.request([*stale, netlink.new_address(link.index, plan.address)])
-        self._netlink.request([netlink.link_up(plan.name)])
-        _sysctl(f"conf/{plan.name}/route_localnet", self.route_localnet)
+        self._netlink.request([*_corrections(link.index, present, plan.addresses), netlink.link_up(plan.name)])
+        _sysctl(f"ipv4/conf/{plan.name}/route_localnet", self.route_localnet)
+        if plan.subnet6:
+            _sysctl(f"ipv6/conf/{plan.name}/accept_ra", "0")
 
     def _delete_link(self, name: str) -> None:
         try:
@@ -206,7 +212,10 @@ class LinuxEdge:
             pair = netlink.new_veth(plan.host_name, bridge.index, plan.mtu, plan.name, plan.mac, namespace)
             self._netlink.request([*pair, netlink.port_up(plan.host_name, plan.alias, plan.isolated)])
             try:
-                with _socket_in(namespace) as inside:
+                with network_of(namespace):
+                    _set_up_ipv6(plan)
+                    inside = NetlinkSocket()
+                with inside:
                     _configure(inside, plan)
             except OSError:
                 self._delete_link(plan.host_name)
@@ -251,13 +260,33 @@ def _configure(inside: NetlinkSocket, plan: VethPlan) -> None:
     link = inside.link(plan.name)
     if not link:
         raise OSError(errno.ENODEV, f"no interface {plan.name}")
-    messages = [*netlink.loopback_up(), netlink.new_address(link.index, plan.address), *netlink.interface_up(plan.name)]
-    if plan.gateway:
-        messages.append(netlink.default_route(plan.gateway, link.index))
+    # The kernel refuses IPv6 addresses' routes while the interface is down.
+    messages = [*netlink.loopback_up(), *netlink.interface_up(plan.name)]
+    messages += [netlink.new_address(link.index, address) for address in plan.addresses]
+    messages += [netlink.default_route(gateway, link.index) for gateway in plan.gateways]
     inside.request(messages)
 
 
+def _set_up_ipv6(plan: VethPlan) -> None:
+    """In the container's namespace: neighbours' advertisements must not add addresses and routes to ours, nor to none at all."""
+    if any(":" in address for address in plan.addresses):
+        _sysctl(f"ipv6/conf/{plan.name}/accept_ra", "0")
+    elif netlink.HAS_IPV6:
+        _sysctl(f"ipv6/conf/{plan.name}/disable_ipv6", "1")
+
+
+def _corrections(index: int, present: Sequence[str], wanted: Sequence[str]) -> Iterator[netlink.Message]:
+    """What leads from one set of addresses to the other. A family that has all that is wanted stays as it is: a bridge of
+    somebody else's may have more; and so do the link-local addresses of the kernel's making."""
+    for version in (4, 6):
+        have = {address for address in map(ip_interface, present) if address.version == version}
+        want = {address for address in map(ip_interface, wanted) if address.version == version}
+        if want - have:
+            yield from (netlink.del_address(index, str(address)) for address in have - want if not address.ip.is_link_local)
+            yield from (netlink.new_address(index, str(address)) for address in want - have)
+
+
 def _sysctl(name: str, value: str) -> None:
-    path = Path("/proc/sys/net/ipv4", name)
+    path = Path("/proc/sys/net", name)
     if path.read_text().strip() != value:
         path.write_text(value)

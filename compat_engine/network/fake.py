@@ -40,7 +40,7 @@ class FakeEdge:
         present = self.host_links.get(plan.name)
         new = Link(len(self.host_links) + 2, plan.name, kind="bridge", alias=plan.alias, up=True)
         self.host_links[plan.name] = replace(present, up=True) if present else new
-        self.host_addresses[plan.name] = [plan.address] if plan.address else []
+        self.host_addresses[plan.name] = [*plan.addresses]
 
     async def delete_link(self, name: str) -> None:
         self._perhaps_refuse("delete_link")
@@ -58,8 +58,9 @@ class FakeEdge:
         self.namespaces.setdefault(pid, []).append(plan)
 
     async def default_route(self, gateway: str, interface: str, pid: int) -> None:
-        interfaces = self.namespaces[pid]
-        interfaces[:] = [replace(plan, gateway=gateway) if plan.name == interface else plan for plan in interfaces]
+        for index, plan in enumerate(interfaces := self.namespaces[pid]):
+            if plan.name == interface:
+                interfaces[index] = replace(plan, gateways=(*plan.gateways, gateway))
 
     async def loopback(self, pid: int) -> None:
         self._perhaps_refuse("loopback")
@@ -94,6 +95,9 @@ class FakeEdge:
 
     async def forward(self) -> None:
         self._perhaps_refuse("forward")
+
+    async def forward6(self) -> None:
+        self._perhaps_refuse("forward6")
 
     async def close(self) -> None:
         self.closed = True

@@ -1,8 +1,8 @@
 """The nftables ruleset of one daemon, as text. Pure: plans and published ports in, nft(8) commands out.
 
-One table, named in the configuration. Publishing a port is one element of a map, so a thousand ports cost no rules. Chain `user`
-belongs to the administrator: it is consulted before everything forwarded to or from a container and never emptied by us.
-Everything else is rewritten whole in one transaction at start and when networks change.
+One table for IPv4 and IPv6, named in the configuration. Publishing a port is one element of a map, so a thousand ports cost no
+rules. Chain `user` belongs to the administrator: it is consulted before everything forwarded to or from a container and never
+emptied by us. Everything else is rewritten whole in one transaction at start and when networks change.
 """
 
 from collections.abc import Iterable, Sequence
@@ -10,27 +10,28 @@ from collections.abc import Iterable, Sequence
 from compat_engine.network.model import Binding
 from compat_engine.network.plan import BridgePlan
 
-ANY_HOST_ADDRESS = "0.0.0.0"
-Published = tuple[Binding, str]  # and the container's address
+ANY_HOST_ADDRESS = ("0.0.0.0", "::")
+Published = tuple[Binding, str]  # and the container's address, of the same family as the host's
 _REWRITTEN = (
-    *(f"chain ip {{table}} {chain}" for chain in ("martians", "prerouting", "output", "publish", "postrouting", "forward")),
-    "map ip {table} published",
-    "map ip {table} published_on",
-    "set ip {table} bridges",
+    *(f"chain inet {{table}} {chain}" for chain in ("martians", "prerouting", "output", "publish", "postrouting", "forward")),
+    *(f"map inet {{table}} {name}" for name in ("published", "published_on", "published6", "published6_on")),
+    "set inet {table} bridges",
 )
 
 _SKELETON = """\
-add table ip {table}
-add map ip {table} published {{ type inet_proto . inet_service : ipv4_addr . inet_service; }}
-add map ip {table} published_on {{ type ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service; }}
-add set ip {table} bridges {{ type ifname; }}
-add chain ip {table} user
-add chain ip {table} publish
-add chain ip {table} martians {{ type filter hook prerouting priority -300; policy accept; }}
-add chain ip {table} prerouting {{ type nat hook prerouting priority -100; policy accept; }}
-add chain ip {table} output {{ type nat hook output priority -100; policy accept; }}
-add chain ip {table} postrouting {{ type nat hook postrouting priority 100; policy accept; }}
-add chain ip {table} forward {{ type filter hook forward priority 0; policy accept; }}
+add table inet {table}
+add map inet {table} published {{ type inet_proto . inet_service : ipv4_addr . inet_service; }}
+add map inet {table} published_on {{ type ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service; }}
+add map inet {table} published6 {{ type inet_proto . inet_service : ipv6_addr . inet_service; }}
+add map inet {table} published6_on {{ type ipv6_addr . inet_proto . inet_service : ipv6_addr . inet_service; }}
+add set inet {table} bridges {{ type ifname; }}
+add chain inet {table} user
+add chain inet {table} publish
+add chain inet {table} martians {{ type filter hook prerouting priority -300; policy accept; }}
+add chain inet {table} prerouting {{ type nat hook prerouting priority -100; policy accept; }}
+add chain inet {table} output {{ type nat hook output priority -100; policy accept; }}
+add chain inet {table} postrouting {{ type nat hook postrouting priority 100; policy accept; }}
+add chain inet {table} forward {{ type filter hook forward priority 0; policy accept; }}
 """
 
 # Destination addresses of 127/8 are legal on lo only. A bridge with route_localnet, and the translation of ports published on
@@ -43,6 +44,10 @@ _COMMON_RULES = (
     ("output", "fib daddr type local jump publish"),
     ("publish", "dnat ip to ip daddr . meta l4proto . th dport map @published_on"),
     ("publish", "dnat ip to meta l4proto . th dport map @published"),
+    # The kernel takes nothing from ::1 beyond this host: what is sent there is the relay's.
+    ("publish", "ip6 daddr ::1 return"),
+    ("publish", "dnat ip6 to ip6 daddr . meta l4proto . th dport map @published6_on"),
+    ("publish", "dnat ip6 to meta l4proto . th dport map @published6"),
     # From the host's loopback: the container must answer to an address it can reach.
     ("postrouting", "oifname @bridges ip saddr 127.0.0.0/8 masquerade"),
 )
@@ -52,10 +57,10 @@ def ruleset(table: str, bridges: Sequence[BridgePlan], published: Iterable[Publi
     """The whole table but for chain `user`, made new or replaced in one transaction."""
     lines = [_SKELETON.format(table=table)]
     lines += [f"flush {item.format(table=table)}\n" for item in _REWRITTEN]
-    lines += [f"add rule ip {table} {chain} {rule}\n" for chain, rule in (*_COMMON_RULES, *_network_rules(bridges))]
+    lines += [f"add rule inet {table} {chain} {rule}\n" for chain, rule in (*_COMMON_RULES, *_network_rules(bridges))]
     if bridges:
         names = ", ".join(f'"{plan.name}"' for plan in bridges)
-        lines.append(f"add element ip {table} bridges {{ {names} }}\n")
+        lines.append(f"add element inet {table} bridges {{ {names} }}\n")
     return "".join(lines) + add_ports(table, published)
 
 
@@ -68,7 +73,7 @@ def remove_ports(table: str, published: Iterable[Published]) -> str:
 
 
 def remove_table(table: str) -> str:
-    return f"add table ip {table}\ndelete table ip {table}\n"
+    return f"add table inet {table}\ndelete table inet {table}\n"
 
 
 def dropping_chains(chains: Iterable[dict[str, object]], table: str) -> list[str]:
@@ -85,10 +90,13 @@ def dropping_chains(chains: Iterable[dict[str, object]], table: str) -> list[str
 
 def _network_rules(bridges: Sequence[BridgePlan]) -> Iterable[tuple[str, str]]:
     for plan in bridges:
-        if plan.masquerade:
-            yield "postrouting", f'ip saddr {plan.subnet} oifname != "{plan.name}" masquerade'
-        # A container that reaches its own network through a published port: the answer must come back through the host.
-        yield "postrouting", f'ip saddr {plan.subnet} oifname "{plan.name}" ct status dnat masquerade'
+        for family, subnet in (("ip", plan.subnet), ("ip6", plan.subnet6)):
+            if not subnet:
+                continue
+            if plan.masquerade:
+                yield "postrouting", f'{family} saddr {subnet} oifname != "{plan.name}" masquerade'
+            # A container that reaches its own network through a published port: the answer must come back through the host.
+            yield "postrouting", f'{family} saddr {subnet} oifname "{plan.name}" ct status dnat masquerade'
     yield "forward", "iifname != @bridges oifname != @bridges accept"
     yield "forward", "jump user"
     yield "forward", "ct state established,related accept"
@@ -105,18 +113,13 @@ def _network_rules(bridges: Sequence[BridgePlan]) -> Iterable[tuple[str, str]]:
 
 
 def _elements(verb: str, table: str, published: Iterable[Published]) -> str:
-    anywhere, on_address = [], []
+    elements: dict[str, list[str]] = {}
     for binding, address in published:
-        if ":" in binding.host_ip:
-            continue  # the IPv6 side of a binding needs no translation: its network has no IPv6
         target = f" : {address} . {binding.container_port}"
         key = f"{binding.proto} . {binding.host_port}"
-        if binding.host_ip == ANY_HOST_ADDRESS:
-            anywhere.append(key + target)
+        name = "published6" if ":" in address else "published"
+        if binding.host_ip in ANY_HOST_ADDRESS:
+            elements.setdefault(name, []).append(key + target)
         else:
-            on_address.append(f"{binding.host_ip} . {key}{target}")
-    return "".join(
-        f"{verb} element ip {table} {name} {{ {', '.join(elements)} }}\n"
-        for name, elements in (("published", anywhere), ("published_on", on_address))
-        if elements
-    )
+            elements.setdefault(f"{name}_on", []).append(f"{binding.host_ip} . {key}{target}")
+    return "".join(f"{verb} element inet {table} {name} {{ {', '.join(found)} }}\n" for name, found in elements.items())

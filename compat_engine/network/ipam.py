@@ -1,5 +1,6 @@
 """Which addresses and subnets are free. Pure: no kernel, no disk; the caller tells what is taken, or derives it from records."""
 
+import hashlib
 import re
 from collections.abc import Iterable, Sequence
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
@@ -75,10 +76,27 @@ def _unusable(subnet: Subnet) -> set[int]:
 def choose_subnet(taken: Sequence[Subnet], pools: Sequence[tuple[str, int]] = DEFAULT_POOLS) -> Subnet:
     """The first subnet of the pools that overlaps nothing taken (networks and host routes). Raises InvalidParameter."""
     for base, size in pools:
-        for candidate in ip_network(base).subnets(new_prefix=size):
-            if not any(overlap(candidate, other) for other in taken):
-                return candidate
+        if found := _first_free(ip_network(base), size, taken):
+            return found
     raise InvalidParameter("all predefined address pools have been fully subnetted")
+
+
+def _first_free(base: Subnet, size: int, taken: Sequence[Subnet]) -> Subnet | None:
+    """Each thing in the way is passed in one step: an IPv6 pool may have more subnets than could ever be tried."""
+    one = 1 << (base.max_prefixlen - size)
+    blocked = sorted((int(other.network_address), int(other.broadcast_address)) for other in taken if overlap(base, other))
+    start = int(base.network_address)
+    for first, last in blocked:
+        if first < start + one and last >= start:
+            start = (last // one + 1) * one
+    return ip_network((start, size)) if start <= int(base.broadcast_address) else None
+
+
+def unique_local_pool(seed: str) -> tuple[str, int]:
+    """The IPv6 pool of a daemon that was given none: a /48 of RFC 4193 in /64 subnets, the same for the same seed and most likely
+    nobody else's."""
+    global_id = int.from_bytes(hashlib.sha256(seed.encode()).digest()[3:8], "big")
+    return str(ip_network(((0xFD << 120) | (global_id << 80), 48))), 64
 
 
 def overlap(one: Subnet, other: Subnet) -> bool:
@@ -90,11 +108,14 @@ def refuse_overlap(subnet: Subnet, networks: Iterable[Subnet]) -> None:
         raise Forbidden("Pool overlaps with other one on this address space")
 
 
-def check_pools(driver: str, pools: Sequence[Pool]) -> None:
-    """Raises InvalidParameter with every complaint about what was asked, NotFound for another IPAM driver."""
+def check_pools(driver: str, pools: Sequence[Pool], ipv6: bool = True) -> None:
+    """Raises InvalidParameter with every complaint about what was asked, NotFound for another IPAM driver.
+
+    Without `ipv6` pools of that family are of no consequence, and not checked.
+    """
     if driver not in ("", "default", "null"):
         raise NotFound(f'plugin "{driver}" not found')
-    complaints = [complaint for pool in pools for complaint in _complaints(pool)]
+    complaints = [complaint for pool in pools if ipv6 or pool.version == 4 for complaint in _complaints(pool)]
     if complaints:
         bullet = "* " if len(complaints) > 1 else ""
         raise InvalidParameter("invalid network config:\n" + "\n".join(bullet + complaint for complaint in complaints))
@@ -119,6 +140,8 @@ def _range_complaints(subnet: Subnet, text: str) -> Iterable[str]:
     ip_range = _parse(text)
     if ip_range is None:
         yield f"invalid ip-range {text}: invalid CIDR block notation"
+    elif ip_range.version != subnet.version:
+        yield f"invalid ip-range {text}: parent subnet is an IPv{subnet.version} block"
     elif ip_range.prefixlen < subnet.prefixlen:
         yield f"invalid ip-range {text}: CIDR block is bigger than its parent subnet {subnet}"
     elif text.partition("/")[0] != str(ip_range.network_address):
@@ -131,6 +154,8 @@ def _address_complaints(subnet: Subnet, what: str, text: str) -> Iterable[str]:
     address = parse_address(text)
     if address is None:
         yield f"invalid {what}: invalid address"
+    elif address.version != subnet.version:
+        yield f"invalid {what}: parent subnet is an IPv{subnet.version} block"
     elif address not in subnet:
         yield f"invalid {what}: parent subnet {subnet} doesn't contain this address"
 
@@ -159,6 +184,10 @@ def default_gateway(subnet: Subnet, ip_range: Subnet | None, reserved: Iterable[
         return Leases(subnet, ip_range, reserved).take()
     except LookupError:
         return None
+
+
+def ip_range_of(pool: Pool) -> Subnet | None:
+    return ip_network(pool.ip_range) if pool.ip_range else None
 
 
 def is_mac(text: str) -> bool:

@@ -18,13 +18,17 @@ class Pool:
     gateway: str = ""
     auxiliary: dict[str, str] = field(default_factory=dict)
 
+    @property
+    def version(self) -> int:
+        return 6 if ":" in self.subnet else 4
+
 
 @dataclass(frozen=True, slots=True)
 class Network:
     """A network's record.
 
-    pools is what inspect shows in IPAM.Config; subnet and gateway are what is in force ("" without addresses). asked_subnet: the
-    subnet was the user's choice, so that addresses may be asked for.
+    pools is what inspect shows in IPAM.Config; subnet and gateway are what is in force ("" without addresses), subnet6 and
+    gateway6 the same for IPv6. asked_subnet: the subnet was the user's choice, so that addresses may be asked for.
     """
 
     id: str
@@ -35,8 +39,12 @@ class Network:
     gateway: str = ""
     pools: tuple[Pool, ...] = ()
     asked_subnet: bool = False
+    subnet6: str = ""
+    gateway6: str = ""
+    asked_subnet6: bool = False
     ipam_driver: str = "default"
     ipam_options: dict[str, str] | None = None
+    enable_ipv4: bool = True
     enable_ipv6: bool = False
     internal: bool = False
     attachable: bool = False
@@ -51,8 +59,16 @@ class Network:
         return self.name in PREDEFINED
 
     @property
-    def address_space(self) -> IPv4Network | IPv6Network | None:
-        return ip_network(self.subnet) if self.subnet else None
+    def spaces(self) -> tuple[IPv4Network | IPv6Network, ...]:
+        """At most one of each family, IPv4 first."""
+        return tuple(ip_network(subnet) for subnet in (self.subnet, self.subnet6) if subnet)
+
+    def gateway_of(self, version: int) -> str:
+        return self.gateway if version == 4 else self.gateway6
+
+    def pool_of(self, version: int) -> Pool:
+        """What was asked for, or shown, for one family; an empty one when nothing was."""
+        return next((pool for pool in self.pools if pool.version == version), Pool())
 
     def dump(self) -> str:
         return json.dumps(asdict(self))
@@ -90,8 +106,9 @@ class Binding:
 class Endpoint:
     """A container's place in one network, from reserve to release. Addresses are "" where the network gives none.
 
-    interface is the name inside the container ("" for host and none), host_interface the veth's other end. gateway is the
-    network's; default_route says whether this endpoint provides the container's. dns_names: names the network knows it by.
+    interface is the name inside the container ("" for host and none), host_interface the veth's other end. gateway and
+    ipv6_gateway are the network's; default_route and default_route6 say whether this endpoint provides the container's.
+    link_local: further addresses, as asked for. dns_names: names the network knows it by.
     """
 
     id: str
@@ -106,9 +123,11 @@ class Endpoint:
     ipv6: str = ""
     ipv6_prefix_len: int = 0
     ipv6_gateway: str = ""
+    link_local: tuple[str, ...] = ()
     interface: str = ""
     host_interface: str = ""
     default_route: bool = False
+    default_route6: bool = False
     ports: tuple[Binding, ...] = ()
     dns_names: tuple[str, ...] = ()
 
@@ -123,4 +142,5 @@ class Endpoint:
     def load(cls, text: str) -> "Endpoint":
         raw: dict[str, Any] = json.loads(text)
         ports = tuple(Binding(**binding) for binding in raw["ports"])
-        return cls(**{**raw, "ports": ports, "dns_names": tuple(raw["dns_names"])})
+        lists = {name: tuple(raw.get(name, ())) for name in ("dns_names", "link_local")}
+        return cls(**{**raw, "ports": ports, **lists})

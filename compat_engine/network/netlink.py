@@ -213,26 +213,30 @@ class NetlinkSocket:
         return [_link(body) for body in self.dump(Message(RTM_GETLINK, _NO_LINK))]
 
     def addresses(self) -> list[tuple[int, str]]:
-        """(index of the link, address/prefix) of every IPv4 address."""
+        """(index of the link, address/prefix) of every address."""
         found = []
-        for body in self.dump(Message(RTM_GETADDR, _IFADDR.pack(socket.AF_INET, 0, 0, 0, 0))):
-            _, prefix, _, _, index = _IFADDR.unpack_from(body)
+        for body in self._of_each_family(RTM_GETADDR, _IFADDR, 4):
+            family, prefix, _, _, index = _IFADDR.unpack_from(body)
             parsed = attributes(body[_IFADDR.size :])
             raw = parsed.get(IFA_LOCAL) or parsed.get(IFA_ADDRESS)
             if raw:
-                found.append((index, f"{socket.inet_ntop(socket.AF_INET, raw)}/{prefix}"))
+                found.append((index, f"{socket.inet_ntop(family, raw)}/{prefix}"))
         return found
 
     def routes(self) -> list[tuple[int, str]]:
-        """(index of the outgoing link, destination) of every IPv4 route of the main table but the default ones."""
+        """(index of the outgoing link, destination) of every route of the main table but the default ones."""
         found = []
-        for body in self.dump(Message(RTM_GETROUTE, _RTMSG.pack(socket.AF_INET, *[0] * 8))):
-            _, length, _, _, table, *_ = _RTMSG.unpack_from(body)
+        for body in self._of_each_family(RTM_GETROUTE, _RTMSG, 8):
+            family, length, _, _, table, *_ = _RTMSG.unpack_from(body)
             parsed = attributes(body[_RTMSG.size :])
             if table == 254 and RTA_DST in parsed:
                 link = int.from_bytes(parsed.get(RTA_OIF, b""), "little")
-                found.append((link, f"{socket.inet_ntop(socket.AF_INET, parsed[RTA_DST])}/{length}"))
+                found.append((link, f"{socket.inet_ntop(family, parsed[RTA_DST])}/{length}"))
         return found
+
+    def _of_each_family(self, kind: int, header: struct.Struct, rest: int) -> list[bytes]:
+        families = (socket.AF_INET, socket.AF_INET6) if HAS_IPV6 else (socket.AF_INET,)
+        return [body for family in families for body in self.dump(Message(kind, header.pack(family, *[0] * rest)))]
 
     def dump(self, message: Message) -> list[bytes]:
         """The bodies of all answers."""

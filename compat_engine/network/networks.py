@@ -7,24 +7,25 @@ from the records; then the kernel learns of it (dataplane.py).
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from ipaddress import ip_address, ip_network
+from ipaddress import ip_network
 from socket import AF_INET, AF_INET6
 from time import time_ns
 
 from compat_engine.config import Config
 from compat_engine.errors import Conflict, EngineError, Forbidden, InvalidParameter, NotFound
 from compat_engine.ids import new_id
-from compat_engine.network.claims import Claims, ip_range_of
+from compat_engine.network.claims import Claims, EndpointRequest
 from compat_engine.network.dataplane import Dataplane
 from compat_engine.network.default import place_default_bridge
 from compat_engine.network.dns.resolvers import Asked, Resolvers
 from compat_engine.network.drivers import driver_of
 from compat_engine.network.edge import Edge, LinuxEdge
-from compat_engine.network.ipam import DEFAULT_POOLS, Subnet, check_pools, choose_subnet, default_gateway, refuse_overlap
-from compat_engine.network.model import BRIDGE, HOST, NONE, PREDEFINED, Endpoint, Network, Pool, PortRequest
+from compat_engine.network.ipam import Subnet, check_pools, unique_local_pool
+from compat_engine.network.model import BRIDGE, HOST, NONE, PREDEFINED, Endpoint, Network
+from compat_engine.network.placement import Pools, placed
 from compat_engine.network.plan import BridgePlan
 from compat_engine.network.relay import Relays
 from compat_engine.network.unfiltered import UnfilteredEdge
@@ -32,6 +33,7 @@ from compat_engine.store.records import Delete, Put, Records
 from compat_engine.store.tree import Tree
 
 log = logging.getLogger(__name__)
+_NOTHING_SPECIAL = EndpointRequest()
 NETWORKS, ENDPOINTS = "networks", "endpoints"
 
 
@@ -43,6 +45,7 @@ class Networks:
         self._config, self._edge = config, edge
         self._records, self._run_records = records, run_records  # networks; endpoints, which end with the boot at the latest
         self._networks: dict[str, Network] = {}
+        self._pools = Pools.of(config.default_address_pools, unique_local_pool(str(config.data_root)))
         self._claims = Claims()
         self._relays = Relays((AF_INET6,) if config.iptables else (AF_INET, AF_INET6))
         self._resolvers = Resolvers(edge)
@@ -100,12 +103,12 @@ class Networks:
         return matches[0]
 
     async def create(self, draft: Network) -> Network:
-        """Make a network. The draft's id, created, subnet and gateway are filled in.
+        """Make a network. The draft's id, created, subnets and gateways are filled in.
 
         Raises InvalidParameter, Conflict (name taken), Forbidden (predefined, overlap), NotFound (driver), NotImplementedHere.
         """
         _check_name(draft.name)
-        check_pools(draft.ipam_driver, draft.pools)
+        check_pools(draft.ipam_driver, draft.pools, draft.enable_ipv6)
         driver = driver_of(draft.driver)
         async with self._changing:
             if any(network.name == draft.name for network in self._networks.values()):
@@ -114,7 +117,8 @@ class Networks:
             network = replace(draft, id=new_id(), created=_now(), options=options)
             driver.validate(network, self.list())
             if driver.addresses:
-                network = self._placed(network, [ip_network(route) for route in await self._edge.routes()])
+                routes = [ip_network(route) for route in await self._edge.routes()]
+                network = placed(network, self._pools, self._spaces(), routes)
             try:
                 await self._put(network)
                 if plan := _bridge(network):
@@ -151,22 +155,20 @@ class Networks:
         network_word: str,
         *,
         name: str,
-        ip: str = "",
-        mac: str = "",
-        ports: Sequence[PortRequest] = (),
+        asked: EndpointRequest = _NOTHING_SPECIAL,
         dns_names: Sequence[str] = (),
     ) -> Endpoint:
-        """Address, MAC and host ports for a container about to start; nothing in the kernel yet but the ports' sockets.
+        """Addresses, MAC and host ports for a container about to start; nothing in the kernel yet but the ports' sockets.
 
-        name: the container's. ip, mac: asked for, "" to choose. The container's first endpoint in a network with a gateway
-        provides its default route. Raises NotFound (network), Forbidden (address taken, already connected), Internal (no address
-        left, port taken), InvalidParameter. Undo with `release` (all networks) or `disconnect` (one).
+        name: the container's. The container's first endpoint in a network with a gateway provides its default route, one for each
+        family. Raises NotFound (network), Forbidden (address taken, already connected), Internal (no address left, port taken),
+        InvalidParameter. Undo with `release` (all networks) or `disconnect` (one).
         """
         network = self.find(network_word)
         if network.config_only:
             raise Forbidden(f"cannot create endpoint on configuration network {network.name}")
         draft = Endpoint("", container_id, name, network.name, network.id, dns_names=tuple(dns_names))
-        endpoint = self._claims.claim(network, draft, ip, mac, ports)
+        endpoint = self._claims.claim(network, draft, asked)
         try:
             await self._run_records.commit(Put(ENDPOINTS, endpoint.key, endpoint.dump()))
         except BaseException:
@@ -203,21 +205,25 @@ class Networks:
         await self._release(self._claims.of_container(container_id))
 
     async def disconnect(self, container_id: str, network: Network, pid: int) -> None:
-        """Take one endpoint out of the running container `pid`; another provides the default route then. Raises NotFound."""
+        """Take one endpoint out of the running container `pid`; others provide the default routes then. Raises NotFound."""
         endpoint = self._claims.get(container_id, network.id)
         if not endpoint:
             raise NotFound(f"container {container_id} is not connected to network {network.name}")
         await self._dataplane.unplug(endpoint)
         await self._release([endpoint])
-        others = [other for other in self._claims.of_container(container_id) if other.gateway]
-        if endpoint.default_route and others:
-            heir = replace(others[0], default_route=True)
+        if endpoint.default_route and (heir := self._first(container_id, lambda other: other.gateway)):
             await self._edge.default_route(heir.gateway, heir.interface, pid)
-            await self._replace(heir)
+            await self._replace(replace(heir, default_route=True))
+        if endpoint.default_route6 and (heir := self._first(container_id, lambda other: other.ipv6_gateway)):
+            await self._edge.default_route(heir.ipv6_gateway, heir.interface, pid)
+            await self._replace(replace(heir, default_route6=True))
 
     async def keep(self, running: Collection[str]) -> None:
         """After recovery: release the endpoints of every container that is not in `running`."""
         await self._release([endpoint for endpoint in self._claims.all() if endpoint.container not in running])
+
+    def _first(self, container_id: str, having: Callable[[Endpoint], str]) -> Endpoint | None:
+        return next((endpoint for endpoint in self._claims.of_container(container_id) if having(endpoint)), None)
 
     async def _replace(self, endpoint: Endpoint) -> None:
         """The same endpoint in another role, or with other names."""
@@ -248,19 +254,9 @@ class Networks:
 
     # --- making networks
 
-    def _placed(self, network: Network, routes: Sequence[Subnet]) -> Network:
-        """The network with its addresses decided. A subnet asked for may overlap a host route, as in Docker; a chosen one not."""
-        others = [space for other in self._networks.values() if (space := other.address_space)]
-        if not network.pools:
-            subnet = choose_subnet([*others, *routes], self._config.default_address_pools or DEFAULT_POOLS)
-            gateway = str(default_gateway(subnet, None, ()) or "")
-            return replace(network, subnet=str(subnet), gateway=gateway, pools=(Pool(str(subnet), gateway=gateway),))
-        pool = network.pools[0]
-        subnet = ip_network(pool.subnet)
-        refuse_overlap(subnet, others)
-        reserved = [ip_address(address) for address in pool.auxiliary.values()]
-        chosen = pool.gateway or str(default_gateway(subnet, ip_range_of(pool), reserved) or "")
-        return replace(network, subnet=str(subnet), gateway=chosen, asked_subnet=True)
+    def _spaces(self, but: str = "") -> Sequence[Subnet]:
+        """The subnets of all networks."""
+        return [space for network in self._networks.values() if network.id != but for space in network.spaces]
 
     async def _put(self, network: Network) -> None:
         self._add(network)  # first, as its name and subnet are taken from here on
@@ -299,9 +295,8 @@ class Networks:
             if known:
                 self._networks.pop(known.id)  # the record stays, and with it the network's id
             return
-        others = [space for other in self._networks.values() if other is not known and (space := other.address_space)]
         record = known or Network(new_id(), BRIDGE, "bridge", _now())
-        network = await place_default_bridge(self._config, self._edge, record, others)
+        network = await place_default_bridge(self._config, self._edge, record, self._spaces(but=record.id))
         if network != known:
             await self._put(network)
 

@@ -2,18 +2,23 @@
 
 import hashlib
 from dataclasses import dataclass
+from ipaddress import IPv6Interface
 
 DEFAULT_MTU = 1500
 
 
 @dataclass(frozen=True, slots=True)
 class BridgePlan:
-    """A bridge on the host. address is in CIDR form, "" for none; alias marks the bridge as this daemon's."""
+    """A bridge on the host. addresses are in CIDR form; a subnet is "" where the network lacks that family.
+
+    alias marks the bridge as this daemon's.
+    """
 
     name: str
-    address: str
+    addresses: tuple[str, ...]
     subnet: str
     mac: str
+    subnet6: str = ""
     alias: str = ""
     mtu: int = DEFAULT_MTU
     masquerade: bool = True
@@ -25,16 +30,16 @@ class BridgePlan:
 class VethPlan:
     """A container's interface: host_name, a port of `bridge`, and its other end `name` in the container.
 
-    gateway "" leaves the container without a default route. isolated: no traffic with other isolated ports of the bridge.
-    alias marks the host's end as this daemon's.
+    gateways, at most one of each family, give the container its default routes. Without an IPv6 address the interface is closed
+    to that family. isolated: no traffic with other isolated ports of the bridge. alias marks the host's end as this daemon's.
     """
 
     host_name: str
     bridge: str
     name: str
     mac: str
-    address: str  # CIDR
-    gateway: str = ""
+    addresses: tuple[str, ...]  # CIDR
+    gateways: tuple[str, ...] = ()
     mtu: int = DEFAULT_MTU
     isolated: bool = False
     alias: str = ""
@@ -56,3 +61,10 @@ EndpointPlan = VethPlan | LoopbackPlan | SharedPlan
 def stable_mac(seed: str) -> str:
     """A locally administered address that stays the same for the same seed."""
     return "02:42:" + hashlib.sha256(seed.encode()).digest()[:4].hex(":")
+
+
+def link_local(mac: str) -> str:
+    """The IPv6 address, in CIDR form, by which an interface of that MAC is known on its own link (RFC 4291, appendix A)."""
+    octets = bytes.fromhex(mac.replace(":", ""))
+    identifier = bytes([octets[0] ^ 2]) + octets[1:3] + b"\xff\xfe" + octets[3:]
+    return str(IPv6Interface((b"\xfe\x80" + bytes(6) + identifier, 64)))

@@ -66,7 +66,7 @@ async def test_create_inspect_list_remove(net: Api) -> None:
         ({"Name": "x", "Driver": "foo"}, 404, 'plugin "foo" not found'),
         ({"Name": "x", "Driver": "host"}, 403, 'only one instance of "host" network is allowed'),
         ({"Name": "x", "Driver": "macvlan"}, 501, 'network driver "macvlan" is not available in this engine'),
-        ({"Name": "x", "EnableIPv6": True}, 501, "IPv6 networks are not available in this engine"),
+        ({"Name": "x", "EnableIPv4": False}, 400, "IPv4 or IPv6 must be enabled"),
         ({"Name": "x", "Scope": "swarm"}, 403, "cannot create a swarm scoped network when swarm is not active"),
         ({"Name": "x", "ConfigFrom": {"Network": "z"}}, 404, 'configuration network "z" does not exist'),
         (

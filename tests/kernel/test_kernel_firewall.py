@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from compat_engine.config import Config
+from compat_engine.network.claims import EndpointRequest
 from compat_engine.network.model import Network, PortRequest
 from compat_engine.network.networks import Networks
 from compat_engine.store.records import Records
@@ -58,7 +59,7 @@ async def opened(path: Path, config: Config = CONFIG) -> AsyncIterator[Networks]
 
 async def join(networks: Networks, servers: dict[str, Namespace], name: str, network: str, *ports: PortRequest) -> str:
     servers[name] = server(name)
-    endpoint = await networks.reserve(name, network, name=name, ports=ports)
+    endpoint = await networks.reserve(name, network, name=name, asked=EndpointRequest(ports=ports))
     await networks.connect(endpoint, servers[name].pid)
     return endpoint.ip
 

@@ -17,6 +17,7 @@ import pytest
 from compat_engine.config import Config
 from compat_engine.errors import Internal
 from compat_engine.kernel.netns import network_of
+from compat_engine.network.claims import EndpointRequest
 from compat_engine.network.model import Network, PortRequest
 from compat_engine.network.networks import Networks
 from compat_engine.store.records import Records
@@ -131,7 +132,7 @@ async def opened(path: Path) -> AsyncIterator[Networks]:
 
 async def join(networks: Networks, servers: dict[str, Namespace], name: str, network: str, *ports: PortRequest) -> str:
     servers[name] = server(name)
-    endpoint = await networks.reserve(name, network, name=name, ports=ports)
+    endpoint = await networks.reserve(name, network, name=name, asked=EndpointRequest(ports=ports))
     await networks.connect(endpoint, servers[name].pid)
     return endpoint.ip
 
@@ -210,13 +211,13 @@ async def test_out_into_the_world(host: Namespace, neighbour: Namespace, servers
 async def test_data_path_outlives_the_daemon(host: Namespace, servers: dict[str, Namespace], tmp_path: Path) -> None:
     async with opened(tmp_path) as networks:
         await join(networks, servers, "a", "bridge", PortRequest(80, "tcp", "", "8080"))
-        host.run("nft", "add", "rule", "ip", "compat-cetst0", "user", "tcp", "dport", "99", "drop")
+        host.run("nft", "add", "rule", "inet", "compat-cetst0", "user", "tcp", "dport", "99", "drop")
     assert ask(host, "127.0.0.1", 8080) == f"a {BRIDGE}"
     async with opened(tmp_path) as networks:
         assert ask(host, "127.0.0.1", 8080) == f"a {BRIDGE}"
-        assert "tcp dport 99 drop" in host.run("nft", "list", "chain", "ip", "compat-cetst0", "user")
+        assert "tcp dport 99 drop" in host.run("nft", "list", "chain", "inet", "compat-cetst0", "user")
         with pytest.raises(Internal, match="port is already allocated"):
-            await networks.reserve("b", "bridge", name="b", ports=[PortRequest(80, "tcp", "", "8080")])
+            await networks.reserve("b", "bridge", name="b", asked=EndpointRequest(ports=[PortRequest(80, "tcp", "", "8080")]))
         servers["a"].end()
         await networks.release("a")
         assert ask(host, "127.0.0.1", 8080) == "nothing"
@@ -229,7 +230,7 @@ async def test_fifty_at_once(host: Namespace, tmp_path: Path) -> None:
         try:
 
             async def start(number: int, member: Namespace) -> str:
-                endpoint = await networks.reserve(f"c{number}", "bridge", name=f"n{number}", ports=[PortRequest(80)])
+                endpoint = await networks.reserve(f"c{number}", "bridge", name=f"n{number}", asked=EndpointRequest(ports=[PortRequest(80)]))
                 await networks.connect(endpoint, member.pid)
                 return endpoint.ip
 
@@ -280,7 +281,7 @@ async def test_a_udp_client_that_never_pauses_reaches_the_new_container(
             client.connect(("127.0.0.1", 8081))
             for name in ("a", "b"):
                 servers[name] = server(name)
-                endpoint = await networks.reserve(name, "bridge", name=name, ports=[published])
+                endpoint = await networks.reserve(name, "bridge", name=name, asked=EndpointRequest(ports=[published]))
                 client.send(b"x")  # a flow from before the port is open
                 await networks.connect(endpoint, servers[name].pid)
                 client.send(b"x")

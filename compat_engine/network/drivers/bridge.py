@@ -1,13 +1,14 @@
 """Driver "bridge": one Linux bridge a network, a veth pair a container. Options are Docker's labels."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
-from compat_engine.errors import Forbidden, InvalidParameter, NotImplementedHere
+from compat_engine.errors import Forbidden, Internal, InvalidParameter, NotImplementedHere
 from compat_engine.ids import short
 from compat_engine.network.ipam import parse_address
 from compat_engine.network.model import Endpoint, Network
-from compat_engine.network.plan import DEFAULT_MTU, BridgePlan, VethPlan, stable_mac
+from compat_engine.network.netlink import HAS_IPV6
+from compat_engine.network.plan import DEFAULT_MTU, BridgePlan, VethPlan, link_local, stable_mac
 
 PREFIX = "com.docker.network.bridge."
 NAME, MASQUERADE, ICC = PREFIX + "name", PREFIX + "enable_ip_masquerade", PREFIX + "enable_icc"
@@ -25,13 +26,11 @@ class Bridge:
             boolean(network, option, True)
         mtu(network)
         host_binding(network)
-        if network.enable_ipv6 or any(":" in pool.subnet for pool in network.pools):
-            raise NotImplementedHere("IPv6 networks are not available in this engine")
+        if network.enable_ipv6 and not HAS_IPV6:
+            raise Internal("this host's kernel has no IPv6: the network cannot have it")
         for mode in (PREFIX + "gateway_mode_ipv4", PREFIX + "gateway_mode_ipv6"):
             if network.options.get(mode, "nat") != "nat":
                 raise NotImplementedHere(f"{mode}={network.options[mode]} is not available in this engine")
-        if len(network.pools) > 1:
-            raise Forbidden("bridge driver doesn't support multiple subnets")
         name = bridge_name(network)
         if not INTERFACE_NAME.fullmatch(name):
             raise InvalidParameter(f"invalid bridge name {name!r}: at most 15 of A-Z a-z 0-9 . _ - @ +")
@@ -46,12 +45,17 @@ class Bridge:
                 )
 
     def bridge(self, network: Network) -> BridgePlan:
-        space = network.address_space
+        mac = stable_mac(network.id)
+        gateways = ((network.gateway_of(space.version), space.prefixlen) for space in network.spaces)
         return BridgePlan(
             name=bridge_name(network),
-            address=f"{network.gateway}/{space.prefixlen}" if network.gateway and space else "",
+            addresses=(
+                *(f"{gateway}/{prefix}" for gateway, prefix in gateways if gateway),
+                *([link_local(mac)] if network.subnet6 else []),
+            ),
             subnet=network.subnet,
-            mac=stable_mac(network.id),
+            mac=mac,
+            subnet6=network.subnet6,
             mtu=mtu(network),
             masquerade=boolean(network, MASQUERADE, True) and not network.internal,
             icc=boolean(network, ICC, True),
@@ -59,16 +63,27 @@ class Bridge:
         )
 
     def endpoint(self, network: Network, endpoint: Endpoint) -> VethPlan:
+        routes = ((endpoint.gateway, endpoint.default_route), (endpoint.ipv6_gateway, endpoint.default_route6))
         return VethPlan(
             host_name=endpoint.host_interface,
             bridge=bridge_name(network),
             name=endpoint.interface,
             mac=endpoint.mac,
-            address=f"{endpoint.ip}/{endpoint.prefix_len}",
-            gateway=endpoint.gateway if endpoint.default_route else "",
+            addresses=tuple(_addresses(endpoint)),
+            gateways=tuple(gateway for gateway, wanted in routes if wanted),
             mtu=mtu(network),
             isolated=not boolean(network, ICC, True),
         )
+
+
+def _addresses(endpoint: Endpoint) -> Iterator[str]:
+    if endpoint.ip:
+        yield f"{endpoint.ip}/{endpoint.prefix_len}"
+    if endpoint.ipv6:
+        yield f"{endpoint.ipv6}/{endpoint.ipv6_prefix_len}"
+        yield link_local(endpoint.mac)
+    for address in endpoint.link_local:
+        yield f"{address}/{64 if ':' in address else 16}"
 
 
 def bridge_name(network: Network) -> str:

@@ -9,6 +9,7 @@ import pytest
 
 from compat_engine.config import Config
 from compat_engine.errors import Conflict, Forbidden, Internal, InvalidParameter, NotFound
+from compat_engine.network.claims import EndpointRequest
 from compat_engine.network.fake import FakeEdge
 from compat_engine.network.model import Network, Pool, PortRequest
 from compat_engine.network.netlink import Link
@@ -54,11 +55,12 @@ async def test_without_a_default_bridge(tmp_path: Path) -> None:
 async def test_endpoint_from_reserve_to_release(tmp_path: Path) -> None:
     edge = FakeEdge()
     async with opened(tmp_path, edge) as networks:
-        endpoint = await networks.reserve("c1", "bridge", name="one", ports=[PortRequest(80, "tcp", "127.0.0.1", "")])
+        asked = EndpointRequest(ports=[PortRequest(80, "tcp", "127.0.0.1", "")])
+        endpoint = await networks.reserve("c1", "bridge", name="one", asked=asked)
         await networks.connect(endpoint, 42)
         plan = edge.namespaces[42][0]
-        assert (plan.address, plan.gateway, plan.name) == ("10.231.1.2/24", "10.231.1.1", "eth0")
-        assert "add element ip compat-cetst0 published_on { 127.0.0.1 . tcp ." in edge.commands[-1]
+        assert (plan.addresses, plan.gateways, plan.name) == (("10.231.1.2/24",), ("10.231.1.1",), "eth0")
+        assert "add element inet compat-cetst0 published_on { 127.0.0.1 . tcp ." in edge.commands[-1]
         with pytest.raises(Forbidden, match="endpoint with name one already exists in network bridge"):
             await networks.reserve("c1", "bridge", name="one")
         edge.end(42)
@@ -71,7 +73,7 @@ async def test_endpoint_from_reserve_to_release(tmp_path: Path) -> None:
 async def test_fifty_at_once_get_fifty_addresses(tmp_path: Path) -> None:
     async with opened(tmp_path, FakeEdge()) as networks:
         found = await asyncio.gather(
-            *(networks.reserve(f"c{n}", "bridge", name=f"n{n}", ports=[PortRequest(80)]) for n in range(50))
+            *(networks.reserve(f"c{n}", "bridge", name=f"n{n}", asked=EndpointRequest(ports=[PortRequest(80)])) for n in range(50))
         )
         assert len({endpoint.ip for endpoint in found}) == 50
         assert len({endpoint.ports[0].host_port for endpoint in found}) == 50
@@ -81,7 +83,7 @@ async def test_a_crash_frees_nothing_and_leaves_nothing(tmp_path: Path) -> None:
     edge = FakeEdge()
     async with opened(tmp_path, edge) as networks:
         await networks.create(draft("own"))
-        alive = await networks.reserve("alive", "bridge", name="alive", ports=[PortRequest(80, "tcp", "127.0.0.1", "")])
+        alive = await networks.reserve("alive", "bridge", name="alive", asked=EndpointRequest(ports=[PortRequest(80, "tcp", "127.0.0.1", "")]))
         await networks.connect(alive, 42)
         dead = await networks.reserve("dead", "own", name="dead")
         await networks.connect(dead, 43)
@@ -119,9 +121,9 @@ async def test_a_flushed_table_is_written_anew(tmp_path: Path) -> None:
 
     edge = Flushed()
     async with opened(tmp_path, edge) as networks:
-        endpoint = await networks.reserve("c", "bridge", name="c", ports=[PortRequest(80, "tcp", "127.0.0.1", "")])
+        endpoint = await networks.reserve("c", "bridge", name="c", asked=EndpointRequest(ports=[PortRequest(80, "tcp", "127.0.0.1", "")]))
         await networks.connect(endpoint, 42)
-        assert "add chain ip compat-cetst0 user" in edge.commands[-1]
+        assert "add chain inet compat-cetst0 user" in edge.commands[-1]
         assert f" : {endpoint.ip} . 80" in edge.commands[-1]
 
 
@@ -154,11 +156,11 @@ async def test_addresses_asked_for(tmp_path: Path) -> None:
     async with opened(tmp_path, FakeEdge()) as networks:
         pool = Pool("10.77.0.0/29", "", "10.77.0.6", {"router": "10.77.0.1"})
         await networks.create(draft("own", pools=(pool,), internal=True))
-        first = await networks.reserve("a", "own", name="a", ip="10.77.0.2", mac="02-11-22-33-44-AA")
+        first = await networks.reserve("a", "own", name="a", asked=EndpointRequest("10.77.0.2", mac="02-11-22-33-44-AA"))
         assert (first.ip, first.mac, first.gateway) == ("10.77.0.2", "02:11:22:33:44:aa", "")
         for taken in ("10.77.0.1", "10.77.0.2", "10.77.0.6"):
             with pytest.raises(Forbidden, match="Address already in use"):
-                await networks.reserve("b", "own", name="b", ip=taken)
+                await networks.reserve("b", "own", name="b", asked=EndpointRequest(taken))
         assert [(await networks.reserve(word, "own", name=word)).ip for word in "bcd"] == ["10.77.0.3", "10.77.0.4", "10.77.0.5"]
         with pytest.raises(Internal, match="no available IPv4 addresses on this network's address pools: own"):
             await networks.reserve("e", "own", name="e")
@@ -170,9 +172,9 @@ async def test_the_second_network_inherits_the_default_route(tmp_path: Path) -> 
         own = await networks.create(draft("own"))
         for word in ("bridge", "own"):
             await networks.connect(await networks.reserve("c", word, name="c"), 42)
-        assert [(plan.name, bool(plan.gateway)) for plan in edge.namespaces[42]] == [("eth0", True), ("eth1", False)]
+        assert [(plan.name, bool(plan.gateways)) for plan in edge.namespaces[42]] == [("eth0", True), ("eth1", False)]
         await networks.disconnect("c", networks.find("bridge"), 42)
-        assert [(plan.name, plan.gateway) for plan in edge.namespaces[42]] == [("eth1", own.gateway)]
+        assert [(plan.name, plan.gateways) for plan in edge.namespaces[42]] == [("eth1", (own.gateway,))]
 
 
 async def test_a_refusing_kernel_leaves_no_network(tmp_path: Path) -> None:

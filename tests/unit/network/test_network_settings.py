@@ -7,6 +7,7 @@ import pytest
 
 from compat_engine.config import Config, from_arguments
 from compat_engine.errors import InvalidParameter
+from compat_engine.network.claims import EndpointRequest
 from compat_engine.network.fake import FakeEdge
 from compat_engine.network.model import Network, PortRequest
 from compat_engine.network.networks import Networks
@@ -48,7 +49,7 @@ async def test_the_default_bridge_is_made_as_told(tmp_path: Path) -> None:
     assert options["com.docker.network.bridge.host_binding_ipv4"] == "127.0.0.1"
     assert options["com.docker.network.bridge.enable_icc"] == options["com.docker.network.bridge.enable_ip_masquerade"] == "false"
     assert options["com.docker.network.driver.mtu"] == "1400"
-    endpoint = await networks.reserve("c", "bridge", name="c", ports=[PortRequest(80), PortRequest(81, host_ip="127.0.0.9")])
+    endpoint = await networks.reserve("c", "bridge", name="c", asked=EndpointRequest(ports=[PortRequest(80), PortRequest(81, host_ip="127.0.0.9")]))
     assert [binding.host_ip for binding in endpoint.ports] == ["127.0.0.1", "127.0.0.9"]
     await networks.close()
 

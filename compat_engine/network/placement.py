@@ -1,0 +1,66 @@
+"""Which addresses a new network gets: what was asked for, else the first free subnet of a pool. Pure."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from ipaddress import ip_address, ip_network
+
+from compat_engine.errors import Forbidden
+from compat_engine.network.ipam import DEFAULT_POOLS, Subnet, choose_subnet, default_gateway, ip_range_of, refuse_overlap
+from compat_engine.network.model import Network, Pool
+
+
+@dataclass(frozen=True, slots=True)
+class Pools:
+    """Where subnets come from that nobody asked for, as (base, prefix length of one network)."""
+
+    ipv4: tuple[tuple[str, int], ...]
+    ipv6: tuple[tuple[str, int], ...]
+
+    @classmethod
+    def of(cls, configured: Sequence[tuple[str, int]], unique_local: tuple[str, int]) -> "Pools":
+        """The configured ones; for a family without any, Docker's usual ones and the daemon's unique local one."""
+        ipv4 = tuple(pool for pool in configured if ":" not in pool[0])
+        ipv6 = tuple(pool for pool in configured if ":" in pool[0])
+        return cls(ipv4 or DEFAULT_POOLS, ipv6 or (unique_local,))
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """One family of a network, decided. asked: by the user."""
+
+    subnet: str
+    gateway: str
+    asked: bool
+
+
+def placed(network: Network, pools: Pools, others: Sequence[Subnet], routes: Sequence[Subnet]) -> Network:
+    """The network with its addresses decided. others: subnets of our networks. A subnet asked for may overlap a host route, as in
+    Docker; a chosen one not. Raises Forbidden (overlap, several subnets of a family), InvalidParameter (pools exhausted).
+    """
+    if network.enable_ipv4:
+        found = _place(network, 4, pools.ipv4, others, routes)
+        network = replace(network, subnet=found.subnet, gateway=found.gateway, asked_subnet=found.asked)
+    if network.enable_ipv6:
+        found = _place(network, 6, pools.ipv6, others, routes)
+        network = replace(network, subnet6=found.subnet, gateway6=found.gateway, asked_subnet6=found.asked)
+    chosen = [(network.subnet, network.gateway, network.asked_subnet), (network.subnet6, network.gateway6, network.asked_subnet6)]
+    shown = [*sorted(network.pools, key=lambda pool: pool.version)]
+    shown += [Pool(subnet, gateway=gateway) for subnet, gateway, asked in chosen if subnet and not asked]
+    return replace(network, pools=tuple(shown))
+
+
+def _place(
+    network: Network, version: int, pools: Sequence[tuple[str, int]], others: Sequence[Subnet], routes: Sequence[Subnet]
+) -> Placed:
+    asked = [pool for pool in network.pools if pool.version == version]
+    if len(asked) > 1:
+        raise Forbidden(f"{network.driver} driver doesn't support multiple subnets")
+    if not asked:
+        chosen = choose_subnet([*others, *routes], pools)
+        return Placed(str(chosen), str(default_gateway(chosen, None, ()) or ""), asked=False)
+    pool = asked[0]
+    subnet = ip_network(pool.subnet)
+    refuse_overlap(subnet, others)
+    reserved = [ip_address(address) for address in pool.auxiliary.values()]
+    gateway = str(ip_address(pool.gateway)) if pool.gateway else str(default_gateway(subnet, ip_range_of(pool), reserved) or "")
+    return Placed(str(subnet), gateway, asked=True)
