@@ -28,7 +28,7 @@ class Inputs:
     """What start has looked up and reserved.
 
     files: container path -> host path of the generated ones (/etc/hosts ...). shm: a host directory to show as /dev/shm, "" for
-    a tmpfs of its own. devices: beside the default ones. own_network: false when a network namespace is borrowed.
+    a tmpfs of its own. devices: beside the default ones. linked: variables of links.
     """
 
     rootfs: Overlay
@@ -43,6 +43,7 @@ class Inputs:
     hostname: str = ""
     shm_size: int = 64 << 20
     wait_for_go: bool = True
+    linked: tuple[str, ...] = ()
 
 
 def compile_spec(record: ContainerRecord, inputs: Inputs) -> Spec:
@@ -72,7 +73,7 @@ def main_process(record: ContainerRecord, inputs: Inputs) -> Process:
     size = host.ConsoleSize or (0, 0)
     return Process(
         args=record.args,
-        env=environment(config, inputs.hostname, bool(config.Tty)),
+        env=environment(config, inputs.hostname, bool(config.Tty), inputs.linked),
         cwd=config.WorkingDir or "/",
         user=User(config.User or "", tuple(host.GroupAdd or ())),
         tty=bool(config.Tty),
@@ -89,12 +90,12 @@ def main_process(record: ContainerRecord, inputs: Inputs) -> Process:
     )
 
 
-def environment(config: Config, hostname: str, tty: bool) -> tuple[str, ...]:
+def environment(config: Config, hostname: str, tty: bool, linked: tuple[str, ...] = ()) -> tuple[str, ...]:
     """Docker's order: what the engine sets, overridden in place by the container's own, then the rest of those."""
     base = {"PATH": PATH.partition("=")[2], "HOSTNAME": hostname}
     if tty:
         base["TERM"] = "xterm"
-    for word in config.Env or ():
+    for word in (*linked, *(config.Env or ())):
         name, has_value, value = word.partition("=")
         if has_value:
             base[name] = value

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable, Sequence
 
-from compat_engine.engine.netfiles import has_names, upstreams
+from compat_engine.engine.netfiles import follow, has_names, upstreams
 from compat_engine.engine.parts import Engine
 from compat_engine.engine.registry import Container
 from compat_engine.errors import EngineError, InvalidParameter
@@ -93,6 +93,7 @@ async def connect(engine: Engine, container: Container, endpoints: dict[str, End
     for endpoint in endpoints.values():
         await engine.networks.connect(endpoint, pid)
     await resolve(engine, container, pid)
+    follow(engine, container)
     for endpoint in endpoints.values():
         engine.events.publish("network", "connect", endpoint.network_id, _event(engine, container, endpoint))
 

@@ -213,7 +213,7 @@ async def open(engine: Engine, id: str, request: ExecStart) -> ExecSession:
     exec = engine.execs.find(id)
     _check_first(exec)
     _check_running(exec.container, exec.container.id)
-    process = exec_process(engine, exec.container.record, exec.request)
+    process = exec_process(engine, exec.container, exec.request)
     size = request.ConsoleSize or exec.request.ConsoleSize
     return ExecSession(engine, exec, replace(process, console=(size[0], size[1])) if size and exec.request.Tty else process)
 

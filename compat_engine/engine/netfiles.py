@@ -2,9 +2,10 @@
 
 import hashlib
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from compat_engine.engine.links import Linked, link_hosts, links_alive
 from compat_engine.engine.parts import Engine
 from compat_engine.engine.registry import Container
 from compat_engine.errors import Internal, InvalidParameter
@@ -15,7 +16,9 @@ from compat_engine.network.model import BRIDGE, PREDEFINED, Endpoint
 _RESOLV, _HOSTS = Path("/etc/resolv.conf"), Path("/etc/hosts")
 
 
-def network_files(engine: Engine, container: Container, endpoints: dict[str, Endpoint], hostname: str) -> dict[str, str]:
+def network_files(
+    engine: Engine, container: Container, endpoints: dict[str, Endpoint], hostname: str, links: Sequence[Linked]
+) -> dict[str, str]:
     """Write /etc/hosts, /etc/hostname and /etc/resolv.conf into the container's directory: container path -> host path.
 
     A container in another's network shows that one's files. Raises InvalidParameter (--add-host), Internal.
@@ -26,7 +29,7 @@ def network_files(engine: Engine, container: Container, endpoints: dict[str, End
     if owner is container:
         try:
             _write(directory / "hostname", f"{hostname}\n")
-            _write(directory / "hosts", _hosts(engine, container, endpoints, hostname))
+            _write(directory / "hosts", _hosts(engine, container, endpoints, hostname, links))
             _write_resolv_conf(directory, _resolv_conf(engine, container, has_names(endpoints)))
         except OSError as error:
             raise Internal(f"cannot write {error.filename}: {error.strerror}") from error
@@ -56,6 +59,17 @@ def remove_network(engine: Engine, container: Container, endpoint: Endpoint) -> 
         _write(path, "".join(line for line in _read(path).splitlines(keepends=True) if line != own))
     except OSError as error:
         raise Internal(f"cannot write {error.filename}: {error.strerror}") from error
+
+
+def follow(engine: Engine, container: Container) -> None:
+    """It may have got other addresses: running containers that link to it find it there. Raises Internal."""
+    for holder in engine.containers.holders(container):
+        path = engine.tree.container(holder.id) / "hosts"
+        try:
+            if holder.state.running and holder.id != container.id:
+                _write(path, files.moved(_read(path), link_hosts(links_alive(engine, holder))))
+        except OSError as error:
+            raise Internal(f"cannot write {error.filename}: {error.strerror}") from error
 
 
 def has_names(networks: Iterable[str]) -> bool:
@@ -98,14 +112,16 @@ def _hash(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _hosts(engine: Engine, container: Container, endpoints: Mapping[str, Endpoint], hostname: str) -> str:
+def _hosts(
+    engine: Engine, container: Container, endpoints: Mapping[str, Endpoint], hostname: str, links: Sequence[Linked]
+) -> str:
     record = container.record
     extra = record.host_config.ExtraHosts or ()
     try:
         if record.host_config.NetworkMode == "host":
             return files.host_copy(_read(_HOSTS), extra, "127.0.0.1")
         addresses = _addresses(endpoints.values())
-        return files.hosts(hostname, record.config.Domainname, addresses, extra, _host_gateway(engine))
+        return files.hosts(hostname, record.config.Domainname, addresses, extra, _host_gateway(engine), link_hosts(links))
     except ValueError as error:
         raise InvalidParameter(str(error)) from error
 

@@ -6,10 +6,10 @@ from dataclasses import replace
 
 from compat_engine.engine import volumes
 from compat_engine.engine.compile import Inputs, environment, rlimits
+from compat_engine.engine.links import link_variables, links_alive, links_in_force
 from compat_engine.engine.logattrs import log_attributes
 from compat_engine.engine.netfiles import network_files
 from compat_engine.engine.parts import Engine
-from compat_engine.engine.records import ContainerRecord
 from compat_engine.engine.registry import Container
 from compat_engine.engine.resources import devices, resources
 from compat_engine.engine.security import parse_security
@@ -36,6 +36,7 @@ async def prepare(engine: Engine, container: Container, endpoints: dict[str, End
     caps = resolve(host.CapAdd or (), host.CapDrop or (), bool(host.Privileged))
     nodes, rules = devices(host)
     hostname = _hostname(engine, container)
+    links = links_in_force(engine, container)
     return Inputs(
         # With --rm nothing of it is there after a crash of the host, so the kernel need not sync it at the end.
         rootfs=replace(engine.images.snapshots.overlay(container.id), volatile=host.AutoRemove),
@@ -44,12 +45,13 @@ async def prepare(engine: Engine, container: Container, endpoints: dict[str, End
         caps=caps,
         seccomp=_seccomp(engine, host, caps),
         devices=nodes,
-        files=network_files(engine, container, endpoints, hostname),
+        files=network_files(engine, container, endpoints, hostname, links),
         log=_log(engine, container),
         shm=_shm(engine, container, undo),
         hostname=hostname,
         shm_size=host.ShmSize or engine.config.default_shm_size,
         wait_for_go=True,
+        linked=link_variables(container.name, links),
     )
 
 
@@ -164,16 +166,16 @@ def _log(engine: Engine, container: Container) -> Log:
     return Log("json-file", str(engine.tree.log(container.id)), size, int(options.get("max-file", "1")), attributes)
 
 
-def exec_process(engine: Engine, record: ContainerRecord, request: ExecCreate) -> Process:
+def exec_process(engine: Engine, container: Container, request: ExecCreate) -> Process:
     """A further process of a running container: its confinement, which `--privileged` lifts for this process alone."""
-    host = record.host_config
+    record, host = container.record, container.record.host_config
     privileged = request.Privileged or host.Privileged
     caps = resolve(host.CapAdd or (), host.CapDrop or (), privileged)
     config = record.config.model_copy(update={"Env": [*(record.config.Env or ()), *(request.Env or ())]})
     hostname = record.config.Hostname or os.uname().nodename
     return Process(
         args=tuple(request.Cmd or ()),
-        env=environment(config, hostname, request.Tty),
+        env=environment(config, hostname, request.Tty, link_variables(record.name, links_alive(engine, container))),
         cwd=request.WorkingDir or record.config.WorkingDir or "/",
         user=User(request.User or record.config.User, tuple(host.GroupAdd or ())),
         tty=request.Tty,

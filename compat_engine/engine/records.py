@@ -38,6 +38,15 @@ class MountPoint:
 
 
 @dataclass(frozen=True, slots=True)
+class Link:
+    """`--link` on the default bridge: the container `target` (id) is found as `alias`. name: what it was called then."""
+
+    alias: str
+    target: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
 class ContainerRecord:
     id: str
     name: str  # without slash
@@ -50,10 +59,12 @@ class ContainerRecord:
     mounts: tuple[MountPoint, ...] = ()
     platform: str = "linux"
     manifest: dict[str, Any] | None = None  # ImageManifestDescriptor
+    links: tuple[Link, ...] = ()
 
     def dump(self) -> str:
         plain = {name: getattr(self, name) for name in ("id", "name", "created", "image", "args", "platform", "manifest")}
         plain["mounts"] = [asdict(mount) for mount in self.mounts]
+        plain["links"] = [asdict(link) for link in self.links]
         plain["config"] = self.config.dump()
         plain["host_config"] = self.host_config.dump()
         plain["endpoints"] = {name: endpoint.dump() for name, endpoint in self.endpoints.items()}
@@ -67,6 +78,7 @@ class ContainerRecord:
                 **raw,
                 "args": tuple(raw["args"]),
                 "mounts": tuple(MountPoint(**{**mount, "flags": tuple(mount["flags"])}) for mount in raw["mounts"]),
+                "links": tuple(Link(**link) for link in raw.get("links", ())),
                 "config": Config.model_validate(raw["config"]),
                 "host_config": HostConfig.model_validate(raw["host_config"]),
                 "endpoints": {name: EndpointSettings.model_validate(item) for name, item in raw["endpoints"].items()},

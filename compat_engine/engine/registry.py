@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from compat_engine.engine.records import ContainerRecord, RunState
+from compat_engine.engine.records import ContainerRecord, Link, RunState
 from compat_engine.errors import Conflict
 from compat_engine.ids import by_prefix
 from compat_engine.runtime.protocol import Streams
@@ -88,6 +88,7 @@ class Registry:
         self._records = records
         self._containers: dict[str, Container] = {}
         self._names: dict[str, str] = {}  # name -> id, also of creations under way
+        self._holders: dict[str, dict[str, None]] = {}  # id -> ids of containers that link, or once linked, to it
 
     async def load(self) -> None:
         states = await self._records.load(STATES)
@@ -95,15 +96,38 @@ class Registry:
             record = ContainerRecord.load(document)
             self._containers[id] = Container(record, RunState.load(states[id]) if id in states else RunState())
             self._names[record.name] = id
+            self._show_links(record)
 
     def all(self) -> list[Container]:
         return list(self._containers.values())
 
     def find(self, word: str) -> Container:
-        """By full id, name, or unique prefix of an id, in this order. Raises NotFound, InvalidParameter when ambiguous."""
+        """By full id, name, link ("holder/alias"), or unique prefix of an id, in this order.
+
+        Raises NotFound, InvalidParameter when ambiguous.
+        """
         if found := self._containers.get(word) or self._containers.get(self._names.get(word.removeprefix("/"), "")):
             return found
+        _, link = self.linked(word)
+        if link and link.target in self._containers:
+            return self._containers[link.target]
         return self._containers[by_prefix(word, self._containers, f"No such container: {word}")]
+
+    def linked(self, word: str) -> tuple[Container, Link] | tuple[None, None]:
+        """The link "holder/alias", and the container that holds it."""
+        name, _, alias = word.removeprefix("/").partition("/")
+        holder = self._containers.get(self._names.get(name, "")) if alias else None
+        link = next((link for link in holder.record.links if link.alias == alias), None) if holder else None
+        return (holder, link) if holder and link else (None, None)
+
+    def holders(self, container: Container) -> list[Container]:
+        """Those that have a link to it."""
+        return [self._containers[id] for id in self._holders.get(container.id, ()) if id in self._containers]
+
+    def names(self, container: Container) -> list[str]:
+        """Its own, then those by which others link to it."""
+        links = [(holder, link) for holder in self.holders(container) for link in holder.record.links]
+        return [container.name, *(f"{holder.name}/{link.alias}" for holder, link in links if link.target == container.id)]
 
     def get(self, id: str) -> Container | None:
         return self._containers.get(id)
@@ -131,6 +155,7 @@ class Registry:
         container = Container(record, RunState())
         await self._records.commit(Put(CONTAINERS, record.id, record.dump()), Put(STATES, record.id, container.state.dump()))
         self._containers[record.id] = container
+        self._show_links(record)
         return container
 
     async def update(self, container: Container, record: ContainerRecord | None = None, state: RunState | None = None) -> None:
@@ -141,6 +166,8 @@ class Registry:
         if state:
             changes.append(Put(STATES, container.id, state.dump()))
         await self._records.commit(*changes)
+        if record:
+            self._show_links(container.record)
         container.record, container.state = record or container.record, state or container.state
         container.view = b""
 
@@ -159,6 +186,15 @@ class Registry:
         await self._records.commit(Delete(CONTAINERS, container.id), Delete(STATES, container.id))
         self._containers.pop(container.id, None)
         self._names.pop(container.name, None)
+        self._holders.pop(container.id, None)
+        self._show_links(container.record)
+
+    def _show_links(self, record: ContainerRecord) -> None:
+        """They are names of their targets: those are rendered anew."""
+        for link in record.links:
+            self._holders.setdefault(link.target, {})[record.id] = None
+            if target := self._containers.get(link.target):
+                target.view = b""
 
     def running(self, word: str) -> Container:
         """`find`, but raises Conflict when the container has no process."""

@@ -118,6 +118,10 @@ def _modes(config: Config, host: HostConfig) -> list[str]:
             raise InvalidParameter("conflicting options: port publishing and the container type network mode")
         if config.ExposedPorts:
             raise InvalidParameter("conflicting options: port exposing and the container type network mode")
+    if network == "host" and host.Links:
+        raise InvalidParameter(
+            "conflicting options: host type networking can't be used with links. This would result in undefined behavior"
+        )
     if network == "host" and host.PortBindings:
         return ["Published ports are discarded when using host network mode"]
     return []

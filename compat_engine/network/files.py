@@ -1,6 +1,6 @@
 """The text of the files a container gets for its network: /etc/hosts and /etc/resolv.conf. Pure."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from ipaddress import ip_address
 
 HOST_GATEWAY = "host-gateway"
@@ -15,9 +15,20 @@ ff02::2\tip6-allrouters
 """
 
 
-def hosts(hostname: str, domainname: str, addresses: Sequence[str], extra_hosts: Sequence[str], host_gateway: str) -> str:
-    """extra_hosts: "name:address" or "name=address", the address maybe the word host-gateway. Raises ValueError for a bad one."""
+def hosts(
+    hostname: str,
+    domainname: str,
+    addresses: Sequence[str],
+    extra_hosts: Sequence[str],
+    host_gateway: str,
+    links: Iterable[tuple[str, str]] = (),
+) -> str:
+    """extra_hosts: "name:address" or "name=address", the address maybe the word host-gateway. links: (names, address).
+
+    Raises ValueError for a bad one.
+    """
     lines = [f"{address}\t{name}\n" for name, address in (split_extra_host(entry, host_gateway) for entry in extra_hosts)]
+    lines += [f"{address}\t{names}\n" for names, address in links]
     return _LOCAL_NAMES + "".join(lines) + own_names(hostname, domainname, addresses)
 
 
@@ -27,6 +38,18 @@ def own_names(hostname: str, domainname: str, addresses: Sequence[str]) -> str:
     bare = full.partition(".")[0]
     names = full if full == bare else f"{full} {bare}"
     return "".join(f"{address}\t{names}\n" for address in addresses)
+
+
+def moved(text: str, links: Iterable[tuple[str, str]]) -> str:
+    """A hosts file in which the lines that start with the first of these names have these addresses; all others stay."""
+    wanted = {(names.split()[0], ":" in address): address for names, address in links}
+    return "".join(_moved_line(line, wanted) for line in text.splitlines(keepends=True))
+
+
+def _moved_line(line: str, wanted: Mapping[tuple[str, bool], str]) -> str:
+    address, _, names = line.partition("\t")
+    now = wanted.get(((names.split() or [""])[0], ":" in address))
+    return f"{now}\t{names}" if now else line
 
 
 def host_copy(host_text: str, extra_hosts: Sequence[str], host_gateway: str) -> str:

@@ -9,6 +9,7 @@ from compat_engine.engine.clock import rfc3339nano
 from compat_engine.engine.compile import MASKED, READONLY
 from compat_engine.engine.connections import check_endpoints
 from compat_engine.engine.limits import discarded
+from compat_engine.engine.links import resolve_links
 from compat_engine.engine.merge import arguments, merge
 from compat_engine.engine.mounts import VolumeRequest, mount_points
 from compat_engine.engine.names import random_name
@@ -16,7 +17,7 @@ from compat_engine.engine.parts import Engine
 from compat_engine.engine.records import ContainerRecord, MountPoint
 from compat_engine.engine.registry import Container
 from compat_engine.engine.validate import validate
-from compat_engine.errors import InvalidParameter, NotFound, NotImplementedHere
+from compat_engine.errors import InvalidParameter, NotFound
 from compat_engine.ids import check_name, new_id, short
 from compat_engine.images.images import Image
 from compat_engine.wire.container import Config, CreateRequest, HostConfig, LogConfig
@@ -33,8 +34,7 @@ async def create(engine: Engine, request: CreateRequest, name: str, platform: st
     args = arguments(config)
     if not args or not args[0]:
         raise InvalidParameter("no command specified")
-    for link in (host.Links or ()) if host.NetworkMode in ("", "default", "bridge") else ():
-        _refuse_link(engine, link.partition(":")[0])
+    links = resolve_links(engine, host)
     host = _resolve_modes(engine, host)
     endpoints = _endpoints(request, host)
     check_endpoints(engine, endpoints)
@@ -58,6 +58,7 @@ async def create(engine: Engine, request: CreateRequest, name: str, platform: st
                 endpoints=endpoints,
                 args=args,
                 mounts=points,
+                links=links,
             )
             await engine.containers.add(record)
             undo.pop_all()
@@ -121,14 +122,6 @@ def _referred(engine: Engine, word: str) -> Container:
         return engine.containers.find(word)
     except NotFound as error:
         raise InvalidParameter(str(error)) from error
-
-
-def _refuse_link(engine: Engine, word: str) -> None:
-    try:
-        _referred(engine, word)
-    except InvalidParameter as error:
-        raise InvalidParameter(f"could not get container for {word}: {error}") from error
-    raise NotImplementedHere("links are not supported by this engine yet; use a network of your own")
 
 
 def _finish(config: Config, id: str, host: HostConfig) -> Config:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from compat_engine.engine.links import link_words
 from compat_engine.engine.networks import network_settings
 from compat_engine.engine.parts import Engine
 from compat_engine.engine.records import MountPoint
@@ -33,7 +34,7 @@ async def inspect(engine: Engine, word: str, size: bool = False) -> dict[str, An
         "ProcessLabel": "",
         "AppArmorProfile": "",
         "ExecIDs": list(container.exec_ids) or None,
-        "HostConfig": record.host_config.dump(),
+        "HostConfig": {**record.host_config.dump(), "Links": link_words(engine, container)},
         "GraphDriver": _graph_driver(engine, record.id),
         **(await sizes(engine, record) if size else {}),
         "Mounts": [mount_view(point) for point in record.mounts],

@@ -80,7 +80,7 @@ def _image_name(engine: Engine, name: str, id: str) -> str:
 def _render(engine: Engine, container: Container) -> bytes:
     record, annotations = container.record, container.record.host_config.Annotations
     parts = (
-        {"Id": record.id, "Names": [f"/{record.name}"]},
+        {"Id": record.id, "Names": [f"/{name}" for name in engine.containers.names(container)]},
         {
             "ImageID": record.image,
             **({"ImageManifestDescriptor": record.manifest} if record.manifest else {}),

@@ -3,20 +3,25 @@
 import asyncio
 import logging
 import shutil
+from dataclasses import replace
 
 from compat_engine.engine.containers.create import attributes
 from compat_engine.engine.containers.stop import kill_and_wait, leave_alone
 from compat_engine.engine.parts import Engine
 from compat_engine.engine.registry import Container
-from compat_engine.errors import Conflict, EngineError, InvalidParameter
+from compat_engine.errors import Conflict, EngineError, Internal
 
 log = logging.getLogger(__name__)
 
 
 async def remove(engine: Engine, word: str, force: bool, volumes: bool, link: bool) -> None:
-    """volumes: anonymous ones too. Raises Conflict while it runs (without force) or is being removed already."""
+    """volumes: anonymous ones too. link: nothing but the link of that name ("holder/alias").
+
+    Raises Conflict while it runs (without force) or is being removed already.
+    """
     if link:
-        raise InvalidParameter("links are not supported by this engine")
+        await _unlink(engine, word)
+        return
     container = engine.containers.find(word)
     if container.state.status != "removing":
         await container.settled()
@@ -25,6 +30,16 @@ async def remove(engine: Engine, word: str, force: bool, volumes: bool, link: bo
     if container.state.running and not force:
         raise Conflict(f'cannot remove container "/{container.name}": {_obstacle(container.state.status)}')
     await asyncio.shield(_remove(engine, container, force, volumes))
+
+
+async def _unlink(engine: Engine, word: str) -> None:
+    """`rm --link holder/alias`: the container it leads to stays. Raises NotFound; Internal for a container's own name."""
+    engine.containers.find(word)
+    holder, link = engine.containers.linked(word)
+    if not holder:
+        raise Internal("Conflict, cannot remove the default link name of the container")
+    rest = tuple(other for other in holder.record.links if other != link)
+    await engine.containers.update(holder, record=replace(holder.record, links=rest))
 
 
 def _obstacle(status: str) -> str:

@@ -35,7 +35,7 @@ class Selection:
         if filters.get("label"):
             self._tests.append(lambda item: labels_match(filters, item.record.config.Labels))
         if filters.get("name"):
-            self._tests.append(lambda item: any_match(filters["name"], [item.name, f"/{item.name}"]))
+            self._tests.append(lambda item: any_match(filters["name"], _names(engine, item)))
         if filters.get("id"):
             self._tests.append(lambda item: item.id.startswith(tuple(filters["id"])))
         if boolean_filter(filters, "is-task"):
@@ -108,6 +108,11 @@ class Selection:
         return lambda item: any(
             word in (point.name or point.source, point.destination) for point in item.record.mounts for word in words
         )
+
+
+def _names(engine: Engine, container: Container) -> list[str]:
+    names = engine.containers.names(container)
+    return [*names, *(f"/{name}" for name in names)]
 
 
 def port_range(word: str, what: str) -> Iterator[str]:
