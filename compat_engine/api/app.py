@@ -51,5 +51,6 @@ def make_runner(app: web.Application) -> web.AppRunner:
 
 
 def _of_the_daemon(record: logging.LogRecord) -> bool:
-    """Whether a failure is the daemon's own: a client that speaks no HTTP has its 400 and needs no traceback in the log."""
-    return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
+    """Whether a failure is the daemon's own: a client that speaks no HTTP has its 400, one that left needs no answer, and
+    neither needs a traceback in the log."""
+    return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError | ConnectionError))

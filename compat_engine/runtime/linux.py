@@ -218,7 +218,12 @@ class LinuxRuntime:
         """The shim of a running container, or how the container ended; None when it never ran or nobody saw it end."""
         spec = bundles.spec(bundle)
         shim = self._shim(bundle.name, self.cgroups.group(spec.cgroups if spec else ()))
-        if await _connected(shim) and await self._present(shim) and shim.adopt():
+        try:
+            lives = await _connected(shim) and await self._present(shim) and shim.adopt()
+        except BaseException:
+            shim.disconnect()
+            raise
+        if lives:
             self._shims[shim.id] = shim
             return shim
         record = bundles.exit(bundle)

@@ -119,8 +119,8 @@ class Shim(Watcher):
     def on_started(self, child: Child) -> None:
         if child is self._main:
             self._started_at = clock.now()
+            self._bundle.write_started()  # first: whoever has heard of the start finds it written
             self._connections.broadcast({"op": protocol.STARTED, "time": self._started_at})
-            self._bundle.write_started()
         else:
             self._connections.broadcast({"op": protocol.EXEC_STARTED, "id": child.id, "pid": child.pid})
 
