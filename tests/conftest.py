@@ -7,19 +7,39 @@ import os
 import secrets
 import shutil
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import docker as docker_py
+import hypothesis
 import pytest
 
 from tests.support.daemon import Daemon, own_daemon
 from tests.support.docker import Docker
+from tests.support.leftovers import traces
+
+# The same examples in every run, however slow the machine: what fails here fails everywhere.
+hypothesis.settings.register_profile(
+    "suite", deadline=None, derandomize=True, database=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("suite")
 
 
 def pytest_configure() -> None:
     """Ended by SIGTERM, as `timeout` does, a run still tears its daemons down."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def clean_host() -> Iterator[None]:
+    """Fails at the very end when the run has left anything on the host."""
+    before = traces()
+    yield
+    deadline = time.monotonic() + 30
+    while (left := traces() - before) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not left, "this run has left behind:\n" + "\n".join(sorted(left))
 
 
 @pytest.fixture(scope="session")

@@ -65,7 +65,7 @@ class Api:
         lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items() if value]
         reader, writer = await self.send("\r\n".join((*lines, "", "")).encode() + data)
         try:
-            return parse(await asyncio.wait_for(reader.read(), 10))
+            return parse(await asyncio.wait_for(reader.read(), 60))
         finally:
             writer.close()
 

@@ -1,8 +1,9 @@
 """`docker attach`: streams, detaching, clients that leave or stop reading."""
 
 import time
+from itertools import takewhile
 
-from tests.support.docker import Docker, eventually
+from tests.support.docker import Docker, eventually, readable
 
 ECHO = "while read line; do echo \"got $line\"; done; echo bye"
 
@@ -15,7 +16,7 @@ def test_it_sees_what_comes_and_the_exit_code(docker: Docker, unique: str) -> No
     assert process.stdout.readline() == b"got a\n"
     process.stdin.write(b"b\n")
     assert process.stdout.readline() == b"bye\n"
-    assert process.wait(20) == 6
+    assert process.wait(60) == 6
     process.communicate()
 
 
@@ -23,12 +24,14 @@ def test_two_at_once_see_the_same(docker: Docker, unique: str) -> None:
     docker("run", "-d", "-i", "--name", unique, "busybox", "sh", "-c", ECHO)
     first, second = docker.start("attach", unique), docker.start("attach", "--no-stdin", unique)
     assert first.stdin is not None and first.stdout is not None and second.stdout is not None
-    time.sleep(0.5)
-    first.stdin.write(b"x\n")
-    assert (first.stdout.readline(), second.stdout.readline()) == (b"got x\n", b"got x\n")
+    while not readable(second.stdout):  # it is not attached yet
+        first.stdin.write(b"x\n")
+    first.stdin.write(b"y\n")
+    for stream in (first.stdout, second.stdout):
+        assert set(takewhile(lambda line: line != b"got y\n", stream)) == {b"got x\n"}
     docker("kill", unique)
     for process in (first, second):
-        process.communicate(timeout=20)
+        process.communicate(timeout=60)
         assert process.returncode == 137
 
 
@@ -61,14 +64,13 @@ def test_a_client_that_stops_reading_does_not_stop_others(docker: Docker, unique
     docker("run", "-d", "-i", "--name", unique, "busybox", "sh", "-c", "read go; seq 1 400000; sleep 60")
     deaf = docker.start("attach", unique)
     assert deaf.stdin is not None
-    time.sleep(0.5)
     deaf.stdin.write(b"go\n")
     time.sleep(1)
     assert docker("exec", unique, "echo", "alive") == "alive"
     assert docker.state(unique) == "running"
     deaf.kill()
     deaf.communicate()
-    eventually(lambda: docker("logs", "--tail", "1", unique) == "400000", 20)
+    eventually(lambda: docker("logs", "--tail", "1", unique) == "400000")
 
 
 def test_signals_are_passed_on(docker: Docker, unique: str) -> None:
@@ -77,7 +79,7 @@ def test_signals_are_passed_on(docker: Docker, unique: str) -> None:
     assert process.stdout is not None
     assert process.stdout.readline() == b"up\n"
     process.send_signal(1)
-    out, _ = process.communicate(timeout=20)
+    out, _ = process.communicate(timeout=60)
     assert (out, process.returncode) == (b"hup\n", 4)
 
 

@@ -8,14 +8,14 @@ import json
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
-from tests.support.daemon import Daemon, own_daemon
+from tests.support.daemon import Daemon, own_place
+from tests.support.docker import eventually
 
 pytestmark = pytest.mark.timeout(600)  # some sixty daemons one after the other
 NAME = "crashing"
@@ -34,7 +34,7 @@ class CrashingDaemon(Daemon):
         assert self.process is not None
         (self.run / "fatal").write_text(str(fatal))
         self.process.send_signal(signal.SIGUSR1)
-        time.sleep(0.02)  # the signal is on its way
+        eventually(lambda: not (self.run / "fatal").exists())
 
     def died(self, timeout: float) -> bool:
         assert self.process is not None
@@ -80,8 +80,7 @@ class CrashingDaemon(Daemon):
 
 @pytest.fixture
 def daemon() -> Iterator[CrashingDaemon]:
-    made = own_daemon("c", 2)
-    daemon = CrashingDaemon(made.label, made.bip)
+    daemon = CrashingDaemon(*own_place("c", 2))
     try:
         daemon.start()
         daemon.load_busybox()
@@ -105,7 +104,7 @@ def crash_at_every_step(
         try:
             operation()
         except (OSError, http.client.HTTPException, AssertionError):
-            assert daemon.died(10), "the operation failed, but the daemon lives: " + daemon.log[-3000:]
+            assert daemon.died(60), "the operation failed, but the daemon lives: " + daemon.log[-3000:]
         survived = daemon.process is not None and not daemon.died(0.3)
         if survived:
             daemon.kill9()

@@ -3,7 +3,6 @@
 import gc
 import io
 import tarfile
-import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -72,12 +71,11 @@ def test_wait(box: Box) -> None:
 
 def test_wait_for_removal(box: Box) -> None:
     container = box.run("sleep", "60")
-    answers: list[Any] = []
-    waiting = threading.Thread(target=lambda: answers.append(container.wait(condition="removed")))
-    waiting.start()
-    container.remove(force=True)
-    waiting.join(20)
-    assert answers[0]["StatusCode"] == 137
+    api = box.client.api
+    url = f"{api.base_url}/containers/{container.id}/wait"
+    with api.post(url, params={"condition": "removed"}, stream=True) as waiting:  # its head says that it waits
+        container.remove(force=True)
+        assert waiting.json()["StatusCode"] == 137
 
 
 def test_logs(box: Box) -> None:

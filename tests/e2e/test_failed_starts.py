@@ -85,7 +85,7 @@ def test_nothing_stays(engine_daemon: Daemon) -> None:
             daemon.request("DELETE", f"/containers/{id}?force=1&v=1")
         if status < 400 or not answer.get("message"):
             wrong.append(f"{name}: {status} {answer}")
-        deadline = time.monotonic() + 5  # the kernel takes its time with a veth
+        deadline = time.monotonic() + 30  # the kernel takes its time with a veth
         while (after := traces(daemon)) != before and time.monotonic() < deadline:
             time.sleep(0.1)
         if after != before:

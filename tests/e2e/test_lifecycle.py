@@ -5,14 +5,22 @@ import time
 
 import pytest
 
-from tests.support.docker import Docker, eventually
+from tests.support.docker import Docker, eventually, readable
 
 SLEEP = ("busybox", "sleep", "600")
-OBEYS = ("busybox", "sh", "-c", "trap 'exit 5' TERM; trap 'echo hup' HUP; while :; do sleep 0.1; done")
+OBEYS = ("busybox", "sh", "-c", "trap 'exit 5' TERM; trap 'echo hup' HUP; touch /ready; while :; do sleep 0.1; done")
 
 
 def running(docker: Docker, name: str, *args: str, command: tuple[str, ...] = OBEYS) -> str:
-    return docker("run", "-d", "--name", name, *args, *command)
+    id = docker("run", "-d", "--name", name, *args, *command)
+    if command is OBEYS:
+        ready(docker, name)
+    return id
+
+
+def ready(docker: Docker, name: str) -> None:
+    """OBEYS has set its traps: a signal that comes earlier is lost."""
+    docker.until(name, "test -e /ready")
 
 
 def test_create_start_stop_start_remove(docker: Docker, unique: str) -> None:
@@ -22,7 +30,7 @@ def test_create_start_stop_start_remove(docker: Docker, unique: str) -> None:
     first = docker.inspect(unique)["State"]
     assert (first["Status"], first["Running"]) == ("running", True)
     assert first["Pid"] > 0
-    docker("exec", unique, "true")
+    ready(docker, unique)
     docker("stop", unique)
     stopped = docker.inspect(unique)["State"]
     assert (stopped["Status"], stopped["ExitCode"], stopped["Pid"]) == ("exited", 5, 0)
@@ -51,7 +59,6 @@ def test_restart(docker: Docker, unique: str) -> None:
 
 def test_kill(docker: Docker, unique: str) -> None:
     running(docker, unique)
-    docker("exec", unique, "true")
     docker("kill", "-s", "HUP", unique)
     eventually(lambda: docker("logs", unique) == "hup")
     assert docker.state(unique) == "running"
@@ -69,17 +76,23 @@ def test_wait(docker: Docker, unique: str) -> None:
 
 def test_pause(docker: Docker, unique: str) -> None:
     running(docker, unique, command=("busybox", "sh", "-c", "while :; do echo tick; sleep 0.1; done"))
+    eventually(lambda: docker("logs", unique))
     docker("pause", unique)
     assert docker.state(unique) == "paused"
-    before = docker("logs", unique)
-    time.sleep(0.5)
-    assert docker("logs", unique) == before
+    before = eventually(lambda: still(docker, unique))
     assert "is already paused" in docker.fails("pause", unique)
     docker("unpause", unique)
     eventually(lambda: docker("logs", unique) != before)
     assert "is not paused" in docker.fails("unpause", unique)
     docker("pause", unique)
     docker("rm", "-f", unique)
+
+
+def still(docker: Docker, name: str) -> str:
+    """Its log, when that does not grow for half a second; what was written before a pause may still be on its way there."""
+    before = docker("logs", name)
+    time.sleep(0.5)
+    return before if docker("logs", name) == before else ""
 
 
 def test_rename(docker: Docker, unique: str) -> None:
@@ -115,14 +128,14 @@ def test_ids_names_and_prefixes_find_it(docker: Docker, unique: str) -> None:
 
 def test_restart_on_failure_is_counted(docker: Docker, unique: str) -> None:
     docker("run", "-d", "--name", unique, "--restart", "on-failure:2", "busybox", "false")
-    found = eventually(lambda: state if (state := docker.inspect(unique))["State"]["Status"] == "exited" else None, 20)
+    found = eventually(lambda: state if (state := docker.inspect(unique))["State"]["Status"] == "exited" else None)
     assert found is not None
     assert (found["RestartCount"], found["State"]["ExitCode"]) == (2, 1)
 
 
 def test_restart_always(docker: Docker, unique: str) -> None:
     docker("run", "-d", "--name", unique, "--restart", "always", "busybox", "sh", "-c", "echo start; sleep 0.3")
-    eventually(lambda: len(docker("logs", unique).split()) >= 3, 20)
+    eventually(lambda: len(docker("logs", unique).split()) >= 3)
     docker("stop", unique)
     count = len(docker("logs", unique).split())
     time.sleep(1)
@@ -213,8 +226,9 @@ def test_events(docker: Docker, unique: str) -> None:
 def test_events_live(docker: Docker, unique: str) -> None:
     process = docker.start("events", "--filter", f"container={unique}", "--filter", "event=create", "--format", "json")
     assert process.stdout is not None
-    time.sleep(0.5)
-    docker("create", "--name", unique, "-l", "a=1", "busybox")
+    while not readable(process.stdout):  # it is not listening yet
+        docker.run("rm", unique)
+        docker("create", "--name", unique, "-l", "a=1", "busybox")
     event = json.loads(process.stdout.readline())
     assert (event["Type"], event["Action"], event["Actor"]["Attributes"]["name"]) == ("container", "create", unique)
     assert (event["Actor"]["Attributes"]["image"], event["Actor"]["Attributes"]["a"]) == ("busybox", "1")
@@ -224,7 +238,7 @@ def test_events_live(docker: Docker, unique: str) -> None:
 
 def test_stats(docker: Docker, unique: str) -> None:
     running(docker, unique, "-m", "64m")
-    line = json.loads(docker("stats", "--no-stream", "--format", "json", unique, timeout=20))
+    line = json.loads(docker("stats", "--no-stream", "--format", "json", unique))
     assert line["Name"] == unique
     assert line["MemUsage"].endswith("/ 64MiB")
     assert int(line["PIDs"]) >= 1

@@ -3,12 +3,11 @@
 import json
 import os
 import re
-import time
 from pathlib import Path
 
 import pytest
 
-from tests.support.docker import Docker, eventually
+from tests.support.docker import Docker, eventually, readable
 
 STAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z")
 
@@ -44,7 +43,7 @@ def test_timestamps(docker: Docker) -> None:
 
 
 def test_since_and_until(docker: Docker) -> None:
-    id = finished(docker, "echo a; sleep 1; echo b; sleep 1; echo c")
+    id = finished(docker, "echo a; sleep 0.1; echo b; sleep 0.1; echo c")
     stamps = [line.split(" ")[0] for line in docker("logs", "-t", id).splitlines()]
     assert docker("logs", "--since", stamps[1], id).split() == ["b", "c"]
     assert docker("logs", "--until", stamps[1], id).split() == ["a", "b"]
@@ -62,8 +61,8 @@ def test_follow_shows_a_line_at_once(docker: Docker, unique: str) -> None:
     follower = docker.start("logs", "-f", "--tail", "0", unique)
     writer = docker.start("attach", unique)
     assert writer.stdin is not None and follower.stdout is not None
-    time.sleep(0.5)
-    writer.stdin.write(b"hello\n")
+    while not readable(follower.stdout):  # it is not following yet
+        writer.stdin.write(b"hello\n")
     assert follower.stdout.readline() == b"hello\n"
     for process in (follower, writer):
         process.kill()
@@ -71,9 +70,12 @@ def test_follow_shows_a_line_at_once(docker: Docker, unique: str) -> None:
 
 
 def test_follow_from_the_middle(docker: Docker) -> None:
-    id = docker("run", "-d", "busybox", "sh", "-c", "seq 1 100; sleep 0.5; seq 101 200")
+    id = docker("run", "-d", "busybox", "sh", "-c", "seq 1 100; until test -e /go; do sleep 0.02; done; seq 101 200")
     eventually(lambda: docker("logs", "--tail", "1", id) == "100")
-    assert docker("logs", "-f", "--tail", "2", id).split() == ["99", "100", *(str(number) for number in range(101, 201))]
+    follower = docker.start("logs", "-f", "--tail", "2", id)
+    assert follower.stdout is not None and follower.stdout.readline() == b"99\n"
+    docker("exec", id, "touch", "/go")
+    assert follower.communicate(timeout=60)[0].split() == [b"%d" % number for number in range(100, 201)]
 
 
 def test_logs_of_a_terminal(docker: Docker) -> None:

@@ -11,19 +11,15 @@ from contextlib import contextmanager
 import pytest
 
 from tests.support.docker import Docker, eventually
+from tests.support.leftovers import RUN
+from tests.support.ports import can_bind, free_port
 
 SERVER = "mkdir -p /www; echo -n hello > /www/index.html; exec httpd -f -p 80 -h /www"
 
 
-def free_port(kind: int = socket.SOCK_STREAM) -> int:
-    with socket.socket(socket.AF_INET, kind) as probe:
-        probe.bind(("", 0))
-        return int(probe.getsockname()[1])
-
-
 def fetch(host: str, port: int) -> str:
     """The body served there; "" while nothing answers."""
-    connection = http.client.HTTPConnection(host, port, timeout=3)
+    connection = http.client.HTTPConnection(host, port, timeout=10)
     try:
         connection.request("GET", "/")
         return connection.getresponse().read().decode()
@@ -94,20 +90,11 @@ def test_a_host_address_limits_a_port_to_it(docker: Docker) -> None:
 
 
 def test_a_range_of_ports(docker: Docker) -> None:
-    first = next(port for port in range(31000, 32000, 4) if all(can_bind(port + more) for more in range(3)))
+    first = free_port(count=3)
     container = docker("run", "-d", "-p", f"{first}-{first + 2}:80-82", "busybox", "sh", "-c", SERVER.replace("80", "82"))
     ports = docker.inspect(container)["NetworkSettings"]["Ports"]
     assert [ports[f"{80 + more}/tcp"][0]["HostPort"] for more in range(3)] == [str(first + more) for more in range(3)]
     eventually(lambda: fetch("127.0.0.1", first + 2) == "hello")
-
-
-def can_bind(port: int) -> bool:
-    with socket.socket() as probe:
-        try:
-            probe.bind(("", port))
-        except OSError:
-            return False
-        return True
 
 
 ECHO = """
@@ -121,13 +108,13 @@ while True:
 
 def test_udp(docker: Docker) -> None:
     """The server is the host's Python in the container's network namespace: busybox may lack a UDP server."""
-    port = free_port(socket.SOCK_DGRAM)
+    port = free_port(kind=socket.SOCK_DGRAM)
     container = docker("run", "-d", "-p", f"{port}:53/udp", "busybox", "sleep", "60")
     pid = docker("inspect", "-f", "{{.State.Pid}}", container)
     server = subprocess.Popen(["nsenter", "-t", pid, "-n", sys.executable, "-c", ECHO])
     try:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-            sock.settimeout(0.5)
+            sock.settimeout(2)
             sock.connect(("127.0.0.1", port))
             assert eventually(lambda: datagram(sock, b"ping\n")) == b"ping\n"
     finally:
@@ -217,14 +204,14 @@ while True:
 
 def test_traffic_to_other_hosts_is_masqueraded(docker: Docker, unique: str) -> None:
     """Another host, made of a network namespace: it has no route back to the bridge, and sees the host's address."""
-    name = f"ce{unique[-8:]}"
-    ip = f"ip netns add {name}; ip link add {name} type veth peer name eth0 netns {name}; ip addr add 198.18.7.1/24 dev {name};"
-    ip += f"ip link set {name} up; ip -n {name} addr add 198.18.7.2/24 dev eth0; ip -n {name} link set eth0 up"
+    name, wire = f"cen{RUN}", f"198.18.{int(unique[-2:], 16)}"
+    ip = f"ip netns add {name}; ip link add {name} type veth peer name eth0 netns {name}; ip addr add {wire}.1/24 dev {name};"
+    ip += f"ip link set {name} up; ip -n {name} addr add {wire}.2/24 dev eth0; ip -n {name} link set eth0 up"
     subprocess.run(["sh", "-ec", ip.replace(";", "\n")], check=True)
     peer = subprocess.Popen(["ip", "netns", "exec", name, sys.executable, "-c", WHO])
     try:
-        fetch = ["busybox", "wget", "-qO-", "198.18.7.2:8099"]
-        assert eventually(lambda: docker.run("run", "--rm", *fetch).stdout, 15) == "198.18.7.1"
+        fetch = ["busybox", "wget", "-qO-", f"{wire}.2:8099"]
+        assert eventually(lambda: docker.run("run", "--rm", *fetch).stdout) == f"{wire}.1"
     finally:
         peer.kill()
         peer.wait()

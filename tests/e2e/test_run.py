@@ -154,9 +154,7 @@ def test_a_terminal(docker: Docker) -> None:
         terminal.expect("# ")
         terminal.send("tty; stty size\n")
         assert "/dev/pts/0" in terminal.expect("31 101")
-        terminal.resize(40, 120)
-        terminal.send("sleep 1; stty size\n")
-        terminal.expect("40 120")
+        terminal.resize_shell(40, 120)
         terminal.send("echo go''on; sleep 50\n")
         terminal.expect("goon")
         terminal.send("\x03")
@@ -167,15 +165,15 @@ def test_a_terminal(docker: Docker) -> None:
 
 def test_tty_alone_makes_lines_end_in_crlf(docker: Docker) -> None:
     result = docker.start("run", "--rm", "-t", "busybox", "sh", "-c", "test -t 1 && echo tty; echo err >&2")
-    out, err = result.communicate(timeout=20)
+    out, err = result.communicate(timeout=60)
     assert (out, err) == (b"tty\r\nerr\r\n", b"")
 
 
 def test_init_is_process_one_and_reaps(docker: Docker, unique: str) -> None:
-    docker("run", "-d", "--init", "--name", unique, "busybox", "sh", "-c", "(sleep 0.1 &) ; sleep 60")
-    commands = docker("exec", unique, "sh", "-c", "sleep 0.5; ps -o pid,comm").splitlines()
-    assert not [line for line in commands if line.split()[0] == "1" and line.endswith(" sh")]
-    assert not [line for line in commands if "Z" in line.split()[1:]]
+    docker("run", "-d", "--init", "--name", unique, "busybox", "sh", "-c", "(sleep 0.1 & echo $! > /orphan); sleep 60")
+    docker.until(unique, "test -s /orphan")
+    docker.until(unique, "! test -e /proc/$(cat /orphan)")  # a zombie is still there
+    assert docker("exec", unique, "cat", "/proc/1/comm") != "sh"
     assert docker.inspect(unique)["HostConfig"]["Init"] is True
 
 
@@ -199,11 +197,11 @@ def test_cidfile(docker: Docker, tmp_path: Path) -> None:
 
 
 def test_stop_signal_and_timeout(docker: Docker, unique: str) -> None:
-    script = "trap 'exit 9' USR1; while :; do sleep 0.1; done"
+    script = "trap 'exit 9' USR1; touch /ready; while :; do sleep 0.1; done"
     docker("run", "-d", "--name", unique, "--stop-signal", "USR1", "--stop-timeout", "30", "busybox", "sh", "-c", script)
     config = docker.inspect(unique)["Config"]
     assert (config["StopSignal"], config["StopTimeout"]) == ("USR1", 30)
-    docker("exec", unique, "true")
+    docker.until(unique, "test -e /ready")
     docker("stop", unique)
     assert docker.inspect(unique)["State"]["ExitCode"] == 9
 

@@ -30,6 +30,7 @@ class Steps:
 
     def arm(self, *_: Any) -> None:
         self._fatal = int(self._file.read_text())
+        self._file.unlink()  # tells the test
         self._armed = True
 
     def disarm(self) -> None:

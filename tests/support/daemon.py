@@ -16,16 +16,17 @@ from typing import Any
 
 from tests.support import busybox_image
 from tests.support.docker import PATIENCE
+from tests.support.leftovers import RUN
 
 ROOT = Path(__file__).parent.parent.parent
-START_SECONDS = 15.0
-STOP_SECONDS = 40.0
+START_SECONDS = 60.0
+STOP_SECONDS = 60.0
 
 
 class UnixConnection(http.client.HTTPConnection):
     """HTTP over a unix socket, for the few requests a test makes by hand."""
 
-    def __init__(self, path: str, timeout: float = 10 * PATIENCE) -> None:
+    def __init__(self, path: str, timeout: float = 60 * PATIENCE) -> None:
         super().__init__("docker", timeout=timeout)
         self.path = path
 
@@ -49,8 +50,8 @@ class Daemon:
     process: subprocess.Popen[bytes] | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
-        self.run = Path(tempfile.mkdtemp(prefix="ce-", dir="/run"))  # short: a unix socket's path has 107 bytes
-        self.data = Path(tempfile.mkdtemp(prefix="compat-test-", dir=self.base))
+        self.run = Path(tempfile.mkdtemp(prefix=f"ce-{RUN}-", dir="/run"))  # short: a unix socket's path has 107 bytes
+        self.data = Path(tempfile.mkdtemp(prefix=f"compat-test-{RUN}-", dir=self.base))
 
     @property
     def socket(self) -> str:
@@ -125,12 +126,21 @@ class Daemon:
         for container in json.loads(self.request("GET", "/containers/json?all=1")[1]):
             self.request("DELETE", f"/containers/{container['Id']}?force=1&v=1")
 
+    def remove_networks(self) -> list[str]:
+        """Those of tests that forgot theirs; their names."""
+        networks = json.loads(self.request("GET", '/networks?filters={"type":["custom"]}')[1])
+        for network in networks:
+            self.request("DELETE", f"/networks/{network['Id']}")
+        return [f"network {network['Name']}" for network in networks]
+
     def destroy(self) -> list[str]:
-        """Remove containers, stop, delete bridge, table and directories; returns what containers or daemon left behind."""
+        """Remove containers, stop, delete bridge, table and directories; returns what tests, containers or daemon left behind."""
+        left = []
         if self.process is not None and self.process.poll() is None and self.answers():
             self.remove_containers()
+            left = self.remove_networks()
         self.stop()
-        left = self.leftovers()
+        left += self.leftovers()
         self._sweep()
         shutil.rmtree(self.run, ignore_errors=True)
         shutil.rmtree(self.data, ignore_errors=True)
@@ -158,7 +168,7 @@ class Daemon:
 
     def leftovers(self) -> list[str]:
         """Mounts, processes, cgroups and interfaces that still belong to this daemon; gives the kernel a little time."""
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 30 * PATIENCE
         while (found := self.belongings()) and time.monotonic() < deadline:
             time.sleep(0.1)
         return found
@@ -173,10 +183,14 @@ class Daemon:
         return [*(line for line in lines if any(place in line for place in places)), *cgroups, *ports]
 
 
+def own_place(letter: str, number: int) -> tuple[str, str]:
+    """A label and the bridge's address that no other test run on this machine uses at the same time."""
+    return f"ce{letter}{RUN}", f"10.{100 + RUN % 100}.{RUN // 100 % 50 * 5 + number}.1/24"
+
+
 def own_daemon(letter: str, number: int, **options: Any) -> Daemon:
-    """A daemon whose bridge, table and addresses no other test run on this machine uses at the same time."""
-    pid = os.getpid()
-    return Daemon(f"ce{letter}{pid % 1000000}", f"10.{100 + pid % 100}.{pid // 100 % 50 * 5 + number}.1/24", **options)
+    """A daemon with everything of its own."""
+    return Daemon(*own_place(letter, number), **options)
 
 
 def _remove_cgroup(directory: Path) -> None:

@@ -11,7 +11,7 @@ import termios
 import time
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 
 T = TypeVar("T")
 Result = subprocess.CompletedProcess[str]
@@ -34,13 +34,13 @@ class Docker:
             args = (args[0], "--label", self.mark, *args[1:])
         return ["docker", *args]
 
-    def run(self, *args: str, input: str | None = None, timeout: float = 60, env: dict[str, str] | None = None) -> Result:
+    def run(self, *args: str, input: str | None = None, timeout: float = 100, env: dict[str, str] | None = None) -> Result:
         """The finished command, whatever its exit code; stdin is closed unless `input` is given."""
         given: dict[str, Any] = {"stdin": subprocess.DEVNULL} if input is None else {"input": input}
         environment = {**self.environment, **(env or {})}
         return subprocess.run(self.command(*args), capture_output=True, text=True, timeout=timeout * PATIENCE, env=environment, **given)
 
-    def __call__(self, *args: str, input: str | None = None, timeout: float = 60) -> str:
+    def __call__(self, *args: str, input: str | None = None, timeout: float = 100) -> str:
         """Standard output without the last newline; fails the test when the command does."""
         result = self.run(*args, input=input, timeout=timeout)
         assert result.returncode == 0, f"docker {' '.join(args)}: exit {result.returncode}\n{result.stdout}{result.stderr}"
@@ -65,10 +65,14 @@ class Docker:
         found: dict[str, Any] = json.loads(self(kind, "inspect", word))[0]
         return found
 
+    def until(self, container: str, condition: str) -> None:
+        """Wait until a shell command in the container succeeds."""
+        self("exec", container, "sh", "-c", f"until {condition}; do sleep 0.02; done")
+
     def state(self, container: str) -> str:
         return self("inspect", "-f", "{{.State.Status}}", container)
 
-    def wait_state(self, container: str, *states: str, seconds: float = 15) -> str:
+    def wait_state(self, container: str, *states: str, seconds: float = 60) -> str:
         return eventually(lambda: found if (found := self.state(container)) in states else "", seconds)
 
     def clean(self) -> None:
@@ -100,18 +104,32 @@ class Terminal:
         if hasattr(self, "process"):
             os.kill(self.process.pid, 28)  # SIGWINCH: the pty is not the command's controlling terminal
 
+    def resize_shell(self, rows: int, columns: int) -> None:
+        """Resize, and wait until the shell in the terminal knows; the command may not hear the first signals."""
+        self.send(f"until test \"$(stty size)\" = '{rows} {columns}'; do sleep 0.1; done; echo re''sized\n")
+        deadline = time.monotonic() + 60 * PATIENCE
+        while "resized" not in self.seen:
+            assert time.monotonic() < deadline, f"no new size in {self.seen!r}"
+            self.resize(rows, columns)
+            self._look(0.5)
+        self.expect("resized")
+
     def send(self, keys: str) -> None:
         os.write(self.master, keys.encode())
 
-    def expect(self, text: str, seconds: float = 15) -> str:
+    def expect(self, text: str, seconds: float = 60) -> str:
         """Everything shown since the last match, once `text` is in it."""
         deadline = time.monotonic() + seconds * PATIENCE
         while text not in self.seen:
             assert time.monotonic() < deadline, f"{text!r} did not appear in {self.seen!r}"
-            if select.select([self.master], [], [], 0.1)[0]:
-                self.seen += self._read()
+            self._look(0.1)
         before, _, self.seen = self.seen.partition(text)
         return before + text
+
+    def _look(self, seconds: float) -> None:
+        """Take in what is shown within this time."""
+        if select.select([self.master], [], [], seconds)[0]:
+            self.seen += self._read()
 
     def _read(self) -> str:
         try:
@@ -121,11 +139,17 @@ class Terminal:
         assert data, f"the terminal closed after {self.seen!r}"
         return data.decode(errors="replace")
 
-    def wait(self, seconds: float = 15) -> int:
+    def wait(self, seconds: float = 60) -> int:
         return self.process.wait(seconds * PATIENCE)
 
 
-def eventually(probe: Callable[[], T], seconds: float = 10) -> T:
+def readable(stream: IO[bytes] | None, seconds: float = 0.3) -> bool:
+    """Whether an unbuffered stream has something to read, or gets it within this time."""
+    assert stream is not None
+    return bool(select.select([stream], [], [], seconds)[0])
+
+
+def eventually(probe: Callable[[], T], seconds: float = 60) -> T:
     """The first true value of `probe()`; fails when none comes in time."""
     deadline = time.monotonic() + seconds * PATIENCE
     while not (value := probe()):

@@ -11,6 +11,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.support.docker import PATIENCE
+from tests.support.ports import free_port
+
 PROGRAM = shutil.which("docker-registry") or ""
 USER, PASSWORD = "user", "secret"
 _HASH = "$2y$05$abcdefghijklmnopqrstuuOQiyCxlgf/oeuTqixKmWdcYUh4Hjl0a"  # bcrypt of PASSWORD
@@ -92,20 +95,13 @@ def certificates(directory: Path, address: str) -> Path:
     return directory / "ca.crt"
 
 
-def free_port(address: str) -> int:
-    with socket.socket() as probe:
-        probe.bind((address, 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 def _wait(address: str, port: int, process: "subprocess.Popen[bytes]", log: Path) -> None:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60 * PATIENCE
     while True:
         assert process.poll() is None, log.read_text()
         assert time.monotonic() < deadline, "the registry does not start"
         try:
-            socket.create_connection((address, port), 1).close()
+            socket.create_connection((address, port), 10).close()
             return
         except OSError:
             time.sleep(0.02)

@@ -17,6 +17,7 @@ from typing import Any
 
 from compat_engine.shim import channel, protocol
 from compat_engine.shim.spec import CgroupDir, Device, Log, Mount, Namespaces, Overlay, Process, Spec, dump_process
+from tests.support.leftovers import RUN
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCKER_CAPS = (
@@ -55,7 +56,7 @@ class Container:
         self.pid = 0
         self._clients: list[socket.socket] = []
 
-    def expect(self, *ops: str, timeout: float = 10) -> channel.Message:
+    def expect(self, *ops: str, timeout: float = 60) -> channel.Message:
         """The next message, which must be one of `ops`."""
         self.control.settimeout(timeout)
         received = channel.receive(self.control)
@@ -80,13 +81,13 @@ class Container:
         self.ended()
         return message
 
-    def exited(self, timeout: float = 10) -> channel.Message:
+    def exited(self, timeout: float = 60) -> channel.Message:
         message = self.expect(protocol.EXITED, timeout=timeout)
         self.ended()
         return message
 
     def ended(self) -> None:
-        self.control.settimeout(10)
+        self.control.settimeout(60)
         assert channel.receive(self.control) is None
 
     def attach(self, exec: str = "", **streams: bool) -> socket.socket:
@@ -101,7 +102,7 @@ class Container:
 
     def _client(self, ours: socket.socket, theirs: socket.socket) -> socket.socket:
         theirs.close()
-        ours.settimeout(10)
+        ours.settimeout(60)
         self._clients.append(ours)
         return ours
 
@@ -110,7 +111,7 @@ class Container:
         if self.pid:
             with suppress(ProcessLookupError):
                 os.kill(self.pid, signal.SIGKILL)
-        self.control.settimeout(10)
+        self.control.settimeout(60)
         while channel.receive(self.control):
             pass
         for sock in (self.control, *self._clients):
@@ -129,7 +130,7 @@ class Daemon:
 
     def __init__(self, base: Path) -> None:
         self.base = base
-        self.name = f"ce-test-{uuid.uuid4().hex[:8]}"
+        self.name = f"ce-test-{RUN}-{uuid.uuid4().hex[:8]}"
         self.lower = self._make_rootfs(base / "lower")
         ours, theirs = channel.pair()
         code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from compat_engine.shim.launcher import main; main({theirs.fileno()})"
@@ -208,8 +209,8 @@ class Daemon:
     def close(self) -> None:
         self.release()
         self.socket.close()
-        self.launcher.wait(10)
-        limit = time.monotonic() + 5
+        self.launcher.wait(60)
+        limit = time.monotonic() + 30
         for path in self.cgroup_paths(""):
             while os.path.isdir(path) and time.monotonic() < limit:
                 try:

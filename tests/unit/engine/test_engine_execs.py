@@ -26,7 +26,7 @@ def asked(*words: str, **more: object) -> ExecCreate:
 
 async def play(engine: Engine, id: str, client: Client) -> None:
     session = await execs.open(engine, id, ExecStart())
-    await asyncio.wait_for(session.run(client), 5)
+    await asyncio.wait_for(session.run(client), 60)
 
 
 async def test_output_and_an_exit_code_known_before_the_stream_ends(engine: Engine) -> None:
@@ -68,7 +68,7 @@ async def test_stdin_reaches_it(engine: Engine) -> None:
 
 
 async def ended(engine: Engine, id: str) -> int:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while (code := execs.inspect(engine, id)["ExitCode"]) is None:
             await asyncio.sleep(0.005)
     return int(code)

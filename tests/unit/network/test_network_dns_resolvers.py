@@ -108,8 +108,8 @@ async def ask(edge: FakeEdge, name: str, tcp: bool = False) -> dns.message.Messa
     query = dns.message.make_query(name, "A")
     udp_port, tcp_port = edge.resolvers[PID]
     if tcp:
-        return await asyncio.to_thread(dns.query.tcp, query, "127.0.0.1", 5, tcp_port)
-    return await asyncio.to_thread(dns.query.udp, query, "127.0.0.1", 5, udp_port)
+        return await asyncio.to_thread(dns.query.tcp, query, "127.0.0.1", 60, tcp_port)
+    return await asyncio.to_thread(dns.query.udp, query, "127.0.0.1", 60, udp_port)
 
 
 async def addresses(edge: FakeEdge, name: str, tcp: bool = False) -> list[str]:
@@ -198,11 +198,14 @@ async def test_without_a_way_out_the_host_asks_nobody(edge: FakeEdge, resolvers:
 
 async def test_no_more_wait_than_may(edge: FakeEdge, resolvers: Resolvers, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server, "MOST_FORWARDED", 3)
-    monkeypatch.setattr(forward, "PATIENCE", 0.3)
+    monkeypatch.setattr(forward, "PATIENCE", 0.5)
     async with name_server(lambda data, tcp: None) as silent:
         await serve(resolvers, silent.port)
-        answers = await asyncio.gather(*(ask(edge, f"{number}.example") for number in range(5)))
-        assert sorted(answer.rcode() for answer in answers) == [dns.rcode.SERVFAIL] * 3 + [dns.rcode.REFUSED] * 2
+        waiting = [asyncio.create_task(ask(edge, f"{number}.example")) for number in range(3)]
+        while len(silent.queries) < 3:
+            await asyncio.sleep(0.01)
+        assert [(await ask(edge, f"{number}.example")).rcode() for number in range(2)] == [dns.rcode.REFUSED] * 2
+        assert [answer.rcode() for answer in await asyncio.gather(*waiting)] == [dns.rcode.SERVFAIL] * 3
 
 
 async def test_noise_gets_no_answer_and_does_no_harm(edge: FakeEdge, resolvers: Resolvers) -> None:
