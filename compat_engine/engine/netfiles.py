@@ -30,7 +30,7 @@ def network_files(
         try:
             _write(directory / "hostname", f"{hostname}\n")
             _write(directory / "hosts", _hosts(engine, container, endpoints, hostname, links))
-            _write_resolv_conf(directory, _resolv_conf(engine, container, has_names(endpoints)))
+            _write_resolv_conf(directory, _resolv_conf(engine, container, endpoints))
         except OSError as error:
             raise Internal(f"cannot write {error.filename}: {error.strerror}") from error
     return {f"/etc/{name}": str(directory / name) for name in ("resolv.conf", "hostname", "hosts")}
@@ -46,7 +46,7 @@ def add_network(engine: Engine, container: Container, endpoint: Endpoint) -> Non
         with open(directory / "hosts", "a", encoding="utf-8") as file:
             file.write(_own_line(container, endpoint))
         if has_names([endpoint.network]) and _pristine(directory):
-            _write_resolv_conf(directory, _resolv_conf(engine, container, named=True))
+            _write_resolv_conf(directory, _resolv_conf(engine, container, {endpoint.network: endpoint}))
     except OSError as error:
         raise Internal(f"cannot write {error.filename}: {error.strerror}") from error
 
@@ -130,13 +130,14 @@ def _host_gateway(engine: Engine) -> str:
     return next((network.gateway for network in engine.networks.list() if network.name == BRIDGE), "")
 
 
-def _resolv_conf(engine: Engine, container: Container, named: bool) -> str:
+def _resolv_conf(engine: Engine, container: Container, endpoints: Mapping[str, Endpoint]) -> str:
     host = container.record.host_config
     search, options = host.DnsSearch or engine.config.dns_search, host.DnsOptions or engine.config.dns_options
-    if named:
+    if has_names(endpoints):
         return files.embedded_resolv_conf(_read(_RESOLV), search, options)
     servers = host.Dns or engine.config.dns
-    return files.resolv_conf(_read(_RESOLV), servers, search, options, loopback=host.NetworkMode == "host")
+    ipv6 = any(endpoint.ipv6 for endpoint in endpoints.values())
+    return files.resolv_conf(_read(_RESOLV), servers, search, options, loopback=host.NetworkMode == "host", ipv6=ipv6)
 
 
 def _read(path: Path) -> str:

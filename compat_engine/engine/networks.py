@@ -272,7 +272,7 @@ def _tried(container: Container) -> bool:
 
 def _ports(container: Container, live: Mapping[str, Endpoint]) -> dict[str, list[dict[str, str]] | None]:
     """ "80/tcp" -> its bindings; None for a port that is exposed and not published. Empty unless it runs behind a bridge."""
-    if not container.state.running or not any(endpoint.gateway for endpoint in live.values()):
+    if not container.state.running or not any(endpoint.gateway or endpoint.ipv6_gateway for endpoint in live.values()):
         return {}
     found: dict[str, list[dict[str, str]] | None] = dict.fromkeys(container.record.config.ExposedPorts or ())
     for endpoint in live.values():

@@ -126,7 +126,7 @@ class Claims:
         if not ports or network.internal:
             return endpoint
         try:
-            return replace(endpoint, ports=self._ports.publish(ports, host_binding(network)))
+            return replace(endpoint, ports=self._ports.publish(ports, host_binding(network), ipv4=bool(endpoint.ip)))
         except EngineError as error:
             what = f"driver failed programming external connectivity on endpoint {endpoint.container_name} ({endpoint.id})"
             raise type(error)(f"{what}: {error}") from error

@@ -13,7 +13,7 @@ from compat_engine.network.netlink import Message, NetlinkSocket, attributes, ne
 NETLINK_NETFILTER: Final = 12
 IPCTNL_MSG_CT_GET, IPCTNL_MSG_CT_DELETE = 0x101, 0x102  # NFNL_SUBSYS_CTNETLINK << 8, and the message
 CTA_TUPLE_ORIG, CTA_TUPLE_PROTO, CTA_PROTO_NUM, CTA_PROTO_DST_PORT = 1, 2, 1, 3
-_NFGENMSG: Final = struct.pack("=BBH", socket.AF_INET, 0, 0)
+_NFGENMSG: Final = struct.Struct("=BBH")  # family, version, resource id
 
 
 def forget_udp(ports: Collection[int]) -> int:
@@ -22,16 +22,16 @@ def forget_udp(ports: Collection[int]) -> int:
     Walks the whole table, so only for endpoints that publish UDP.
     """
     with NetlinkSocket(NETLINK_NETFILTER) as netlink:
-        stale = [tuple_ for tuple_ in _flows(netlink) if _udp_port(tuple_) in ports]
-        for tuple_ in stale:
-            _delete(netlink, tuple_)
+        stale = [(family, tuple_) for family, tuple_ in _flows(netlink) if _udp_port(tuple_) in ports]
+        for family, tuple_ in stale:
+            _delete(netlink, family, tuple_)
     return len(stale)
 
 
-def _flows(netlink: NetlinkSocket) -> Iterator[bytes]:
-    """The original direction's tuple of every IPv4 flow, as the kernel encodes it."""
-    for body in netlink.dump(Message(IPCTNL_MSG_CT_GET, _NFGENMSG)):
-        yield attributes(body[len(_NFGENMSG) :]).get(CTA_TUPLE_ORIG, b"")
+def _flows(netlink: NetlinkSocket) -> Iterator[tuple[int, bytes]]:
+    """Family, and the original direction's tuple as the kernel encodes it, of every flow."""
+    for body in netlink.dump(Message(IPCTNL_MSG_CT_GET, _NFGENMSG.pack(socket.AF_UNSPEC, 0, 0))):
+        yield body[0], attributes(body[_NFGENMSG.size :]).get(CTA_TUPLE_ORIG, b"")
 
 
 def _udp_port(tuple_: bytes) -> int:
@@ -41,6 +41,7 @@ def _udp_port(tuple_: bytes) -> int:
     return int.from_bytes(protocol.get(CTA_PROTO_DST_PORT, b""), "big")
 
 
-def _delete(netlink: NetlinkSocket, tuple_: bytes) -> None:
+def _delete(netlink: NetlinkSocket, family: int, tuple_: bytes) -> None:
+    header = _NFGENMSG.pack(family, 0, 0)
     with suppress(FileNotFoundError):  # it may have timed out meanwhile
-        netlink.request([Message(IPCTNL_MSG_CT_DELETE, _NFGENMSG + nested(CTA_TUPLE_ORIG, tuple_))])
+        netlink.request([Message(IPCTNL_MSG_CT_DELETE, header + nested(CTA_TUPLE_ORIG, tuple_))])

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from ipaddress import ip_address
 
 HOST_GATEWAY = "host-gateway"
-FALLBACK_SERVERS = ("8.8.8.8", "8.8.4.4")
+FALLBACK_SERVERS, FALLBACK_SERVERS6 = ("8.8.8.8", "8.8.4.4"), ("2001:4860:4860::8888", "2001:4860:4860::8844")
 _LOCAL_NAMES = """\
 127.0.0.1\tlocalhost
 ::1\tlocalhost ip6-localhost ip6-loopback
@@ -76,17 +76,24 @@ def split_extra_host(entry: str, host_gateway: str) -> tuple[str, str]:
 
 
 def resolv_conf(
-    host_text: str, servers: Sequence[str] = (), search: Sequence[str] = (), options: Sequence[str] = (), loopback: bool = False
+    host_text: str,
+    servers: Sequence[str] = (),
+    search: Sequence[str] = (),
+    options: Sequence[str] = (),
+    loopback: bool = False,
+    ipv6: bool = False,
 ) -> str:
     """The host's resolv.conf, each part replaced by what was asked for.
 
     loopback: the container shares the host's network, so the host's own resolver on 127/8 stays usable; otherwise such servers
-    are left out, and public ones take their place when none remains. search (".",) means no search list.
+    are left out, as are those the container could reach only if it had `ipv6`, and public ones take their place when none
+    remains. search (".",) means no search list.
     """
     found = _parse(host_text)
-    nameservers = list(servers) or [server for server in found["nameserver"] if loopback or not _local(server)]
+    usable = [server for server in found["nameserver"] if loopback or (not _local(server) and (ipv6 or ":" not in server))]
+    nameservers = list(servers) or usable
     if not nameservers and not loopback:
-        nameservers = list(FALLBACK_SERVERS)
+        nameservers = [*FALLBACK_SERVERS, *(FALLBACK_SERVERS6 if ipv6 else ())]
     domains = [domain for domain in (search or found["search"]) if domain != "."]
     words = list(options) or found["options"]
     lines = [f"nameserver {server}\n" for server in nameservers]

@@ -296,7 +296,7 @@ class Networks:
                 self._networks.pop(known.id)  # the record stays, and with it the network's id
             return
         record = known or Network(new_id(), BRIDGE, "bridge", _now())
-        network = await place_default_bridge(self._config, self._edge, record, self._spaces(but=record.id))
+        network = await place_default_bridge(self._config, self._edge, record, self._spaces(but=record.id), self._pools)
         if network != known:
             await self._put(network)
 

@@ -1,6 +1,6 @@
 """Which ports of the host are published. Each is held by a bound socket, so that no process of the host can take it as well.
 
-For IPv4 they serve nobody: nftables translates the packets before a socket is looked up. For IPv6 see relay.py.
+Where nftables translates the packets before a socket is looked up they serve nobody. For the rest of IPv6 see relay.py.
 """
 
 import errno
@@ -32,12 +32,15 @@ class Ports:
         self._held: dict[Key, socket.socket | None] = {}
         self._next: dict[str, int] = {}  # protocol -> where the search for an ephemeral port goes on
 
-    def publish(self, requests: Sequence[PortRequest], default_ip: str = "") -> tuple[Binding, ...]:
-        """Claim all or none. Raises Internal with Docker's text when one is taken, InvalidParameter when it makes no sense."""
+    def publish(self, requests: Sequence[PortRequest], default_ip: str = "", ipv4: bool = True) -> tuple[Binding, ...]:
+        """Claim all or none; without `ipv4` no address of that family, as there is nobody to hear it.
+
+        Raises Internal with Docker's text when one is taken, InvalidParameter when it makes no sense.
+        """
         with ExitStack() as undo:
             bindings: list[Binding] = []
             for request in requests:
-                claimed = self._publish(request, default_ip)
+                claimed = self._publish(request, default_ip, ipv4)
                 undo.callback(self.release, claimed)
                 bindings += claimed
             undo.pop_all()
@@ -68,8 +71,10 @@ class Ports:
                 held.close()
         self._held.clear()
 
-    def _publish(self, request: PortRequest, default_ip: str) -> list[Binding]:
-        addresses = _addresses(request.host_ip or default_ip)
+    def _publish(self, request: PortRequest, default_ip: str, ipv4: bool) -> list[Binding]:
+        addresses = [address for address in _addresses(request.host_ip or default_ip) if ipv4 or ":" in address]
+        if not addresses:
+            return []
         first, last = _range(request)
         failure: EngineError = Internal("all ports are allocated")
         for port in self._candidates(request.proto, first, last):

@@ -1,6 +1,6 @@
-"""What arrives by IPv6 at a published port, carried to a container that has IPv4 only: nftables cannot translate between the
-two. It serves "localhost" where that means ::1 first. With --iptables=false, when nothing is translated, IPv4 is carried as well.
-Unlike everything else of a published port it rests while no daemon runs.
+"""What arrives by IPv6 at a published port and is not for nftables to translate: all of it where the container has IPv4 only, and
+what is sent to ::1, from where the kernel lets nothing out. With --iptables=false, when nothing is translated, IPv4 is carried as
+well. Unlike everything else of a published port it rests while no daemon runs.
 """
 
 import asyncio
@@ -44,10 +44,11 @@ class Relays:
             if reserved.family not in self._families:
                 continue
             relay = self._relays.setdefault(endpoint.key, _Relay())
+            target = (_target(endpoint, reserved.family), binding.container_port)
             if binding.proto == "udp":
-                relay.servers.append(UdpRelay(reserved.dup(), (endpoint.ip, binding.container_port)))
+                relay.servers.append(UdpRelay(reserved.dup(), target))
             elif binding.proto == "tcp":
-                accept = partial(_Client, (endpoint.ip, binding.container_port), relay.clients)
+                accept = partial(_Client, target, relay.clients)
                 # Connections inherit it: in TIME_WAIT they would keep the next daemon from the port for a minute otherwise.
                 reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 relay.servers.append(await asyncio.get_running_loop().create_server(accept, sock=reserved.dup()))
@@ -60,6 +61,12 @@ class Relays:
         for relay in self._relays.values():
             relay.close()
         self._relays.clear()
+
+
+def _target(endpoint: Endpoint, family: int) -> str:
+    """The container's address of that family; the other one where it has no such."""
+    own = (endpoint.ipv6, endpoint.ip) if family == socket.AF_INET6 else (endpoint.ip, endpoint.ipv6)
+    return own[0] or own[1]
 
 
 class _Half(asyncio.Protocol):

@@ -11,19 +11,22 @@ from dataclasses import dataclass
 from compat_engine.kernel.netns import network_of
 
 HOST, NEIGHBOUR = "198.51.100.1", "198.51.100.2"
+HOST6, NEIGHBOUR6 = "2001:db8:99::1", "2001:db8:99::2"
 SERVER = """
 import socket, sys, threading
-tcp = socket.create_server(("0.0.0.0", 80))
-udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); udp.bind(("0.0.0.0", 81))
+tcp = socket.create_server(("::", 80), family=socket.AF_INET6, dualstack_ipv6=True)
+udp = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+udp.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0); udp.bind(("::", 81))
+def hello(peer): return f"{sys.argv[1]} {peer[0].removeprefix('::ffff:')}".encode()
 def answer():
     while True:
         data, peer = udp.recvfrom(100)
-        udp.sendto(f"{sys.argv[1]} {peer[0]}".encode(), peer)
+        udp.sendto(hello(peer), peer)
 threading.Thread(target=answer, daemon=True).start()
 print("ready", flush=True)
 while True:
     connection, peer = tcp.accept()
-    with connection: connection.sendall(f"{sys.argv[1]} {peer[0]}".encode())
+    with connection: connection.sendall(hello(peer))
 """
 
 
@@ -73,12 +76,15 @@ def server(name: str, *entering: str) -> Namespace:
 
 @contextmanager
 def wired_host(neighbour: Namespace) -> Iterator[Namespace]:
-    """HOST, on a wire with NEIGHBOUR. This thread, and the threads it starts, are in it meanwhile."""
+    """HOST and HOST6, on a wire with NEIGHBOUR and NEIGHBOUR6. This thread, and the threads it starts, are in it meanwhile."""
     made = namespace("sleep", "1000")
     made.run("ip", "link", "set", "lo", "up")
     made.run("ip", "link", "add", "wire", "type", "veth", "peer", "name", "wire", "netns", str(neighbour.pid))
-    for end, address in ((made, HOST), (neighbour, NEIGHBOUR)):
+    for end, address, address6 in ((made, HOST, HOST6), (neighbour, NEIGHBOUR, NEIGHBOUR6)):
         end.run("ip", "address", "add", f"{address}/24", "dev", "wire")
+        # Without a link-local address, which takes the kernel a second, nobody is asked where forwarded packets should go.
+        for words in (f"{address6}/64", f"fe80::{address6[-1]}/64"):
+            end.run("ip", "address", "add", words, "dev", "wire", "nodad")
         end.run("ip", "link", "set", "wire", "up")
     fd = made.fd
     try:
@@ -94,7 +100,7 @@ import socket, sys
 address, port, kind = sys.argv[1], int(sys.argv[2]), sys.argv[3]
 try:
     if kind == "udp":
-        client = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); client.settimeout(1)
+        client = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM); client.settimeout(1)
         client.sendto(b"x", (address, port))
     else:
         client = socket.create_connection((address, port), 1)

@@ -32,6 +32,13 @@ HOST = "# c\nnameserver 127.0.0.53\nnameserver 10.0.0.1\nsearch a b\noptions edn
         (HOST, {"loopback": True}, "nameserver 127.0.0.53\nnameserver 10.0.0.1\nsearch a b\noptions edns0 trust-ad\n"),
         (HOST, {"servers": ["1.1.1.1"], "search": ["."], "options": ["ndots:3"]}, "nameserver 1.1.1.1\noptions ndots:3\n"),
         ("", {}, "nameserver 8.8.8.8\nnameserver 8.8.4.4\n"),
+        ("nameserver fd00::53\nnameserver 10.0.0.1\n", {}, "nameserver 10.0.0.1\n"),
+        ("nameserver fd00::53\nnameserver ::1\n", {"ipv6": True}, "nameserver fd00::53\n"),
+        (
+            "",
+            {"ipv6": True},
+            "nameserver 8.8.8.8\nnameserver 8.8.4.4\nnameserver 2001:4860:4860::8888\nnameserver 2001:4860:4860::8844\n",
+        ),
     ],
 )
 def test_resolv_conf(host: str, asked: dict[str, object], expected: str) -> None:

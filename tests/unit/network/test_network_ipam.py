@@ -1,11 +1,21 @@
-from ipaddress import IPv4Address, ip_address, ip_network
+from ipaddress import IPv4Address, IPv6Address, IPv6Network, collapse_addresses, ip_address, ip_network
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from compat_engine.errors import Forbidden, InvalidParameter, NotFound
-from compat_engine.network.ipam import Address, Leases, check_pools, choose_subnet, mac_of, overlap, refuse_overlap
+from compat_engine.network.ipam import (
+    Address,
+    Leases,
+    Subnet,
+    check_pools,
+    choose_subnet,
+    mac_of,
+    overlap,
+    refuse_overlap,
+    unique_local_pool,
+)
 from compat_engine.network.model import Pool
 
 
@@ -68,6 +78,63 @@ def test_a_chosen_subnet_overlaps_nothing(numbers: list[int]) -> None:
     assert not any(overlap(choose_subnet(taken), other) for other in taken)
 
 
+@given(
+    st.lists(st.tuples(st.integers(0, 1 << 16), st.integers(1, 64)), max_size=40),
+    st.integers(8, 64),
+)
+@settings(max_examples=60)
+def test_an_ipv6_pool_of_any_size_is_searched_at_once(places: list[tuple[int, int]], prefix: int) -> None:
+    base = ip_network(f"fd00::/{prefix}")
+    taken: list[Subnet] = [ip_network(((0xFD << 120) | (place << 64), length), strict=False) for place, length in places]
+    try:
+        found = choose_subnet(taken, [(str(base), 64)])
+    except InvalidParameter:  # only where they cover it all
+        assert sum(min(one.num_addresses, base.num_addresses) for one in collapse_addresses(overlapping(base, taken))) >= (
+            base.num_addresses
+        )
+        return
+    assert found.prefixlen == 64
+    assert found.subnet_of(base)  # type: ignore[arg-type]
+    assert not any(overlap(found, other) for other in taken)
+
+
+def overlapping(base: Subnet, taken: list[Subnet]) -> list[IPv6Network]:
+    return [one for one in taken if isinstance(one, IPv6Network) and overlap(base, one)]
+
+
+@given(
+    steps=st.lists(st.tuples(st.sampled_from(["take", "free", "claim"]), st.integers(0, (1 << 64) - 1)), max_size=80),
+    prefix=st.integers(16, 128),
+)
+@settings(max_examples=60)
+def test_an_ipv6_address_is_never_given_twice(steps: list[tuple[str, int]], prefix: int) -> None:
+    subnet = ip_network((0xFD << 120, prefix))
+    leases, held = Leases(subnet), set[Address]()
+    for step, number in steps:
+        wanted = IPv6Address((0xFD << 120) + number)
+        if step == "free":
+            leases.free(wanted)
+            held.discard(wanted)
+            continue
+        try:
+            given_ = leases.claim(wanted) if step == "claim" else leases.take()
+        except LookupError:
+            assert step == "claim" or len(held) >= subnet.num_addresses - 1
+            continue
+        assert given_ in subnet
+        assert given_ not in held
+        assert prefix >= 127 or given_ != subnet.network_address
+        held.add(given_)
+
+
+def test_a_daemons_own_ipv6_pool() -> None:
+    pool, size = unique_local_pool("somewhere")
+    assert (pool, size) == unique_local_pool("somewhere")
+    assert pool != unique_local_pool("elsewhere")[0]
+    assert ip_network(pool).prefixlen == 48
+    assert ip_network(pool).subnet_of(ip_network("fd00::/8"))  # type: ignore[arg-type]
+
+
 def test_when_all_subnets_are_taken() -> None:
     with pytest.raises(InvalidParameter, match="all predefined address pools have been fully subnetted"):
         choose_subnet([ip_network("0.0.0.0/0")])
@@ -97,6 +164,10 @@ def test_when_all_subnets_are_taken() -> None:
             Pool("10.78.0.0/24", auxiliary={"a": "10.79.0.1"}),
             "invalid auxiliary address a: parent subnet 10.78.0.0/24 doesn't contain this address",
         ),
+        (Pool("fd00:77::1/64"), "invalid subnet fd00:77::1/64: it should be fd00:77::/64"),
+        (Pool("fd00:77::/64", "10.0.0.0/24"), "invalid ip-range 10.0.0.0/24: parent subnet is an IPv6 block"),
+        (Pool("fd00:77::/64", gateway="10.0.0.1"), "invalid gateway 10.0.0.1: parent subnet is an IPv6 block"),
+        (Pool("10.78.0.0/24", auxiliary={"a": "fd00::1"}), "invalid auxiliary address a: parent subnet is an IPv4 block"),
     ],
 )
 def test_complaints_are_dockers(pool: Pool, text: str) -> None:
