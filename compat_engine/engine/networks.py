@@ -102,8 +102,8 @@ def view(engine: Engine, network: Network, members: bool) -> dict[str, Any]:
         "ConfigFrom": {"Network": network.config_from},
         "ConfigOnly": network.config_only,
         "Containers": _members(engine, network) if members else {},
-        "Options": network.options,
-        "Labels": network.labels,
+        "Options": dict(sorted(network.options.items())),
+        "Labels": dict(sorted(network.labels.items())),
     }
 
 
@@ -241,14 +241,18 @@ def _endpoint_view(
         "GwPriority": asked.GwPriority,
         "NetworkID": endpoint.network_id if endpoint else _last_network(engine, container, name),
         "EndpointID": endpoint.id if endpoint else "",
-        "Gateway": endpoint.gateway if endpoint else "",
+        "Gateway": _shown(endpoint.gateway) if endpoint else "",
         "IPAddress": endpoint.ip if endpoint else "",
         "IPPrefixLen": endpoint.prefix_len if endpoint else 0,
-        "IPv6Gateway": endpoint.ipv6_gateway if endpoint else "",
+        "IPv6Gateway": _shown(endpoint.ipv6_gateway) if endpoint else "",
         "GlobalIPv6Address": endpoint.ipv6 if endpoint else "",
         "GlobalIPv6PrefixLen": endpoint.ipv6_prefix_len if endpoint else 0,
         "DNSNames": dns_names(container, asked) if name not in PREDEFINED and (endpoint or _tried(container)) else None,
     }
+
+
+def _shown(gateway: str) -> str:
+    return "" if gateway in ("0.0.0.0", "::") else gateway
 
 
 def _name(engine: Engine, word: str) -> str:
@@ -272,7 +276,8 @@ def _tried(container: Container) -> bool:
 
 def _ports(container: Container, live: Mapping[str, Endpoint]) -> dict[str, list[dict[str, str]] | None]:
     """ "80/tcp" -> its bindings; None for a port that is exposed and not published. Empty unless it runs behind a bridge."""
-    if not container.state.running or not any(endpoint.gateway or endpoint.ipv6_gateway for endpoint in live.values()):
+    behind = (endpoint for endpoint in live.values() if endpoint.host_interface)
+    if not container.state.running or not any(endpoint.gateway or endpoint.ipv6_gateway for endpoint in behind):
         return {}
     found: dict[str, list[dict[str, str]] | None] = dict.fromkeys(container.record.config.ExposedPorts or ())
     for endpoint in live.values():

@@ -7,8 +7,9 @@ from ipaddress import ip_address
 
 from compat_engine.errors import EngineError, Forbidden, Internal, InvalidParameter
 from compat_engine.ids import new_id
+from compat_engine.network.drivers import driver_of
 from compat_engine.network.drivers.bridge import INTERFACE_PREFIX, host_binding
-from compat_engine.network.ipam import Address, Leases, Subnet, ip_range_of, is_mac, mac_of, parse_address
+from compat_engine.network.ipam import Address, Leases, Subnet, ip_range_of, is_mac, parse_address
 from compat_engine.network.model import Binding, Endpoint, Network, PortRequest
 from compat_engine.network.ports import Ports
 
@@ -64,8 +65,9 @@ class Claims:
             raise Forbidden(f"endpoint with name {draft.container_name} already exists in network {network.name}")
         endpoint = replace(draft, id=new_id())
         if self._leases.get(network.id):
-            endpoint = self._plugged(network, self._addressed(network, endpoint, asked), asked)
+            endpoint = self._addressed(network, endpoint, asked)
             try:
+                endpoint = self._plugged(network, endpoint, asked)
                 endpoint = self._published(network, endpoint, asked.ports)
             except BaseException:
                 self._free(endpoint)
@@ -110,20 +112,23 @@ class Claims:
         return endpoint
 
     def _plugged(self, network: Network, endpoint: Endpoint, asked: EndpointRequest) -> Endpoint:
-        """With what follows from its addresses and from the container's other endpoints."""
+        """With what follows from its addresses, its driver and the container's other endpoints."""
         others = self.of_container(endpoint.container)
-        return replace(
+        endpoint = replace(
             endpoint,
-            mac=asked.mac.replace("-", ":").lower() or mac_of(ip_address(endpoint.ip or endpoint.ipv6)),
+            mac=asked.mac.replace("-", ":").lower(),
             link_local=tuple(asked.link_local),
             interface=_free_name(network.options.get(INTERFACE_PREFIX, "eth"), {other.interface for other in others}),
-            host_interface=f"veth{endpoint.id[:11]}",
+        )
+        endpoint = driver_of(network.driver).plug(network, endpoint)
+        return replace(
+            endpoint,
             default_route=bool(endpoint.gateway) and not any(other.default_route for other in others),
             default_route6=bool(endpoint.ipv6_gateway) and not any(other.default_route6 for other in others),
         )
 
     def _published(self, network: Network, endpoint: Endpoint, ports: Sequence[PortRequest]) -> Endpoint:
-        if not ports or network.internal:
+        if not ports or network.internal or not driver_of(network.driver).publishes:
             return endpoint
         try:
             return replace(endpoint, ports=self._ports.publish(ports, host_binding(network), ipv4=bool(endpoint.ip)))

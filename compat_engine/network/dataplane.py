@@ -1,4 +1,4 @@
-"""What this daemon has in the kernel: bridges, the table, the ports open in it, the veths. Kept equal to what the records say.
+"""What this daemon has in the kernel: bridges, parents, the table, the ports open in it, the veths. Kept as the records say.
 
 Everything here survives the daemon. `restore` makes good whatever a crash, or somebody's hand, has changed meanwhile.
 """
@@ -12,7 +12,8 @@ from compat_engine.errors import Internal
 from compat_engine.network import firewall
 from compat_engine.network.edge import Edge
 from compat_engine.network.model import Endpoint
-from compat_engine.network.plan import BridgePlan, EndpointPlan, LoopbackPlan, VethPlan
+from compat_engine.network.parents import make_parent
+from compat_engine.network.plan import BridgePlan, DerivedPlan, EndpointPlan, HostPlan, LoopbackPlan, ParentPlan, VethPlan
 
 log = logging.getLogger(__name__)
 SWEEP_DELAY = 3.0  # seconds; a dying namespace takes its veth along within tens of milliseconds
@@ -22,21 +23,22 @@ class Dataplane:
     def __init__(self, edge: Edge, table: str, forwarding: bool) -> None:
         self._edge, self._table, self._forwarding = edge, table, forwarding
         self._bridges: dict[str, BridgePlan] = {}  # by network id
+        self._parents: dict[str, ParentPlan] = {}  # the same
         self._open: dict[str, Endpoint] = {}  # endpoints whose ports are in the ruleset
         self._interfaces: set[str] = set()  # veths that are meant to be there
         self._sweeper: asyncio.Task[None] | None = None
         self._repair: asyncio.Task[None] | None = None
 
-    async def restore(self, bridges: Mapping[str, BridgePlan], endpoints: Iterable[Endpoint]) -> None:
+    async def restore(self, networks: Mapping[str, HostPlan], endpoints: Iterable[Endpoint]) -> None:
         """At start. Raises Internal when the host cannot do it."""
         await self._forward("IPv4", self._edge.forward)
-        for id, plan in bridges.items():
-            await self._make_bridge(id, plan)
+        for id, plan in networks.items():
+            await self._restore_network(id, plan)
         for endpoint in endpoints:
             self._interfaces.add(endpoint.host_interface)
             if endpoint.ports:
                 self._open[endpoint.key] = endpoint
-        await self._sweep_bridges()
+        await self._sweep_networks()
         await self._sweep_veths()
         if self._bridges or await self._has_table():
             await self._rebuild()
@@ -56,15 +58,20 @@ class Dataplane:
         await self._edge.nft(firewall.remove_table(self._table))
         for plan in self._bridges.values():
             await self._edge.delete_link(plan.name)
+        for parent in self._parents.values():
+            await self._drop_parent(parent)
 
-    async def add_network(self, id: str, plan: BridgePlan) -> None:
-        await self._make_bridge(id, plan)
-        await self._rebuild()
+    async def add_network(self, id: str, plan: HostPlan) -> None:
+        await self._make(id, plan)
+        if isinstance(plan, BridgePlan):
+            await self._rebuild()
 
     async def remove_network(self, id: str) -> None:
         if plan := self._bridges.pop(id, None):
             await self._rebuild()
             await self._edge.delete_link(plan.name)
+        if parent := self._parents.pop(id, None):
+            await self._drop_parent(parent)
 
     async def connect(self, endpoint: Endpoint, plan: EndpointPlan, pid: int) -> None:
         """Into the namespace of `pid`, then open the ports."""
@@ -72,6 +79,8 @@ class Dataplane:
             case VethPlan():
                 self._interfaces.add(plan.host_name)
                 await self._edge.connect(replace(plan, alias=self._table), pid)
+            case DerivedPlan():
+                await self._edge.derive(plan, pid)
             case LoopbackPlan():
                 await self._edge.loopback(pid)
         if endpoint.ports:
@@ -79,10 +88,12 @@ class Dataplane:
             await self._apply(firewall.add_ports(self._table, _published([endpoint])))
             await self._forget_flows([endpoint])
 
-    async def unplug(self, endpoint: Endpoint) -> None:
-        """Out of a namespace that lives on."""
+    async def unplug(self, endpoint: Endpoint, pid: int) -> None:
+        """Out of the namespace of `pid`, which lives on."""
         if endpoint.host_interface:
             await self._edge.delete_link(endpoint.host_interface)
+        elif endpoint.interface:
+            await self._edge.delete_inside(endpoint.interface, pid)
 
     async def release(self, endpoints: Sequence[Endpoint]) -> None:
         """Close their ports. The veths die with their namespaces; should one live on, a sweep takes them away."""
@@ -104,14 +115,32 @@ class Dataplane:
     async def _has_table(self) -> bool:
         return any(item.get("table", {}).get("name") == self._table for item in await self._edge.nft_list("tables inet"))
 
-    def _marked(self, id: str, plan: BridgePlan) -> BridgePlan:
-        return replace(plan, alias=f"{self._table} {id}")
+    async def _make(self, id: str, plan: HostPlan) -> None:
+        alias = f"{self._table} {id}"
+        match plan:
+            case BridgePlan():
+                self._bridges[id] = replace(plan, alias=alias)
+                if plan.subnet6:
+                    await self._forward("IPv6", self._edge.forward6)
+                await self._edge.add_bridge(self._bridges[id])
+            case ParentPlan():
+                self._parents[id] = replace(plan, alias=alias)
+                await make_parent(self._edge, self._parents[id])
 
-    async def _make_bridge(self, id: str, plan: BridgePlan) -> None:
-        self._bridges[id] = self._marked(id, plan)
-        if plan.subnet6:
-            await self._forward("IPv6", self._edge.forward6)
-        await self._edge.add_bridge(self._bridges[id])
+    async def _restore_network(self, id: str, plan: HostPlan) -> None:
+        """A parent that is gone, a USB adapter's say, keeps its own network from working, not the daemon."""
+        try:
+            await self._make(id, plan)
+        except Internal as error:
+            if isinstance(plan, BridgePlan):
+                raise
+            log.warning("network %s: %s", id, error)
+
+    async def _drop_parent(self, plan: ParentPlan) -> None:
+        """If it was made for this network."""
+        link = (await self._edge.links()).get(plan.name)
+        if link and link.alias == plan.alias:
+            await self._edge.delete_link(plan.name)
 
     async def _forward(self, family: str, switch_on: Callable[[], Awaitable[None]]) -> None:
         try:
@@ -120,10 +149,12 @@ class Dataplane:
         except Internal as error:
             log.warning("%s: by %s containers cannot reach beyond this host, nor be reached", error, family)
 
-    async def _sweep_bridges(self) -> None:
-        names = {plan.name for plan in self._bridges.values()}
+    async def _sweep_networks(self) -> None:
+        """Bridges and parents of networks that are no more. What is on top of another interface may go with that one."""
+        names = {bridge.name for bridge in self._bridges.values()} | {parent.name for parent in self._parents.values()}
         for link in (await self._edge.links()).values():
-            if link.kind == "bridge" and link.alias.startswith(f"{self._table} ") and link.name not in names:
+            made = link.kind in ("bridge", "dummy", "vlan") and link.alias.startswith(f"{self._table} ")
+            if made and link.name not in names:
                 await self._edge.delete_link(link.name)
 
     async def _sweep_veths(self) -> None:

@@ -24,7 +24,7 @@ from compat_engine.network.dns.sockets import open_resolver, open_socket
 from compat_engine.network.netlink import Link, NetlinkSocket
 from compat_engine.network.nft import Nft
 from compat_engine.network.nftwatch import NftWatch
-from compat_engine.network.plan import BridgePlan, VethPlan
+from compat_engine.network.plan import BridgePlan, DerivedPlan, VethPlan
 
 T = TypeVar("T")
 Opened = TypeVar("Opened", bound=tuple[int | socket.socket, ...])
@@ -51,6 +51,18 @@ class Edge(Protocol):
 
     async def connect(self, plan: VethPlan, pid: int) -> None:
         """The veth, and lo, addresses and routes in the network namespace of `pid`."""
+
+    async def add_dummy(self, name: str, alias: str) -> None:
+        """An interface that leads nowhere, up."""
+
+    async def add_vlan(self, name: str, base: str, vlan: int, alias: str) -> None:
+        """The interface of one VLAN (1 to 4094) on the host's interface `base`, up."""
+
+    async def derive(self, plan: DerivedPlan, pid: int) -> None:
+        """The interface, and lo, addresses and routes in the network namespace of `pid`."""
+
+    async def delete_inside(self, name: str, pid: int) -> None:
+        """An interface in the network namespace of `pid`; one that is not there is no error."""
 
     async def default_route(self, gateway: str, interface: str, pid: int) -> None:
         """The default route of the gateway's family in the network namespace of `pid`, which has none."""
@@ -123,6 +135,18 @@ class LinuxEdge:
 
     async def connect(self, plan: VethPlan, pid: int) -> None:
         await self._run(f"connect interface {plan.host_name} to bridge {plan.bridge}", self._connect, plan, pid)
+
+    async def add_dummy(self, name: str, alias: str) -> None:
+        await self._run(f"create {name} dummy link", self._add_parent, "dummy", netlink.new_dummy(name, alias))
+
+    async def add_vlan(self, name: str, base: str, vlan: int, alias: str) -> None:
+        await self._run(f"create {name} vlan link", self._add_vlan, name, base, vlan, alias)
+
+    async def derive(self, plan: DerivedPlan, pid: int) -> None:
+        await self._run(f"create the {plan.kind} port", self._derive, plan, pid)
+
+    async def delete_inside(self, name: str, pid: int) -> None:
+        await self._run(f"delete interface {name}", self._delete_inside, name, pid)
 
     async def loopback(self, pid: int) -> None:
         await self._run("bring up lo", self._loopback, pid)
@@ -221,6 +245,39 @@ class LinuxEdge:
                 self._delete_link(plan.host_name)
                 raise
 
+    def _add_parent(self, kind: str, messages: Sequence[netlink.Message]) -> None:
+        with _unknown_kind(kind):
+            self._netlink.request(messages)
+
+    def _add_vlan(self, name: str, base: str, vlan: int, alias: str) -> None:
+        link = self._netlink.link(base)
+        if not link:
+            raise OSError(errno.ENODEV, f"no interface {base}")
+        self._add_parent("8021q", netlink.new_vlan(name, link.index, vlan, alias))
+
+    def _derive(self, plan: DerivedPlan, pid: int) -> None:
+        parent = self._netlink.link(plan.parent)
+        if not parent:
+            raise OSError(errno.ENODEV, f"no interface {plan.parent}")
+        with _namespace(pid) as namespace:
+            with _unknown_kind(plan.kind):
+                self._netlink.request([netlink.new_derived(plan, parent.index, namespace)])
+            with network_of(namespace):
+                inside = NetlinkSocket()
+            with inside:
+                try:
+                    with network_of(namespace):
+                        _set_up_ipv6(plan)
+                    _configure(inside, plan)
+                except OSError:
+                    inside.request([netlink.delete_link(plan.name)])
+                    raise
+
+    def _delete_inside(self, name: str, pid: int) -> None:
+        with _namespace(pid) as namespace, _socket_in(namespace) as inside:
+            if inside.link(name):
+                inside.request([netlink.delete_link(name)])
+
     def _loopback(self, pid: int) -> None:
         with _namespace(pid) as namespace, _socket_in(namespace) as inside:
             inside.request(netlink.loopback_up())
@@ -229,6 +286,17 @@ class LinuxEdge:
         with _namespace(pid) as namespace, _socket_in(namespace) as inside:
             if link := inside.link(interface):
                 inside.request([netlink.default_route(gateway, link.index)])
+
+
+@contextmanager
+def _unknown_kind(kind: str) -> Iterator[None]:
+    """Reasons as dockerd words them, and a hint where the kernel does not know that kind of interface."""
+    try:
+        yield
+    except OSError as error:
+        reason = (error.strerror or "").lower()
+        hint = f" (this kernel has no {kind}, or its module is not loaded)" if error.errno == errno.EOPNOTSUPP else ""
+        raise OSError(error.errno, reason + hint) from error
 
 
 def _one_socket(namespace: int, family: socket.AddressFamily, kind: socket.SocketKind) -> tuple[socket.socket]:
@@ -256,7 +324,7 @@ def _socket_in(namespace: int) -> NetlinkSocket:
         return NetlinkSocket()
 
 
-def _configure(inside: NetlinkSocket, plan: VethPlan) -> None:
+def _configure(inside: NetlinkSocket, plan: VethPlan | DerivedPlan) -> None:
     link = inside.link(plan.name)
     if not link:
         raise OSError(errno.ENODEV, f"no interface {plan.name}")
@@ -267,7 +335,7 @@ def _configure(inside: NetlinkSocket, plan: VethPlan) -> None:
     inside.request(messages)
 
 
-def _set_up_ipv6(plan: VethPlan) -> None:
+def _set_up_ipv6(plan: VethPlan | DerivedPlan) -> None:
     """In the container's namespace: neighbours' advertisements must not add addresses and routes to ours, nor to none at all."""
     if any(":" in address for address in plan.addresses):
         _sysctl(f"ipv6/conf/{plan.name}/accept_ra", "0")

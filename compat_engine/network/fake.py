@@ -8,7 +8,7 @@ from typing import Any
 
 from compat_engine.errors import Internal
 from compat_engine.network.netlink import Link
-from compat_engine.network.plan import BridgePlan, VethPlan
+from compat_engine.network.plan import BridgePlan, DerivedPlan, VethPlan
 
 
 @dataclass(slots=True)
@@ -18,7 +18,7 @@ class FakeEdge:
     host_routes: list[str] = field(default_factory=list)
     host_links: dict[str, Link] = field(default_factory=dict)
     host_addresses: dict[str, list[str]] = field(default_factory=dict)
-    namespaces: dict[int, list[VethPlan]] = field(default_factory=dict)  # pid -> its interfaces; lo is up in each
+    namespaces: dict[int, list[VethPlan | DerivedPlan]] = field(default_factory=dict)  # pid -> its interfaces; lo is up in each
     commands: list[str] = field(default_factory=list)  # nft transactions
     resolvers: dict[int, tuple[int, int]] = field(default_factory=dict)  # pid -> its UDP and TCP port on 127.0.0.1
     refuse: str = ""
@@ -47,7 +47,7 @@ class FakeEdge:
         self.host_links.pop(name, None)
         self.host_addresses.pop(name, None)
         for interfaces in self.namespaces.values():
-            interfaces[:] = [plan for plan in interfaces if plan.host_name != name]
+            interfaces[:] = [plan for plan in interfaces if not isinstance(plan, VethPlan) or plan.host_name != name]
 
     async def connect(self, plan: VethPlan, pid: int) -> None:
         self._perhaps_refuse("connect")
@@ -56,6 +56,24 @@ class FakeEdge:
         master = self.host_links[plan.bridge].index
         self.host_links[plan.host_name] = Link(len(self.host_links) + 2, plan.host_name, master, "veth", plan.alias, up=True)
         self.namespaces.setdefault(pid, []).append(plan)
+
+    async def add_dummy(self, name: str, alias: str) -> None:
+        self._perhaps_refuse("add_dummy")
+        self.host_links[name] = Link(len(self.host_links) + 2, name, kind="dummy", alias=alias, up=True)
+
+    async def add_vlan(self, name: str, base: str, vlan: int, alias: str) -> None:
+        self._perhaps_refuse("add_vlan")
+        self.host_links[name] = Link(len(self.host_links) + 2, name, kind="vlan", alias=alias, up=True)
+
+    async def derive(self, plan: DerivedPlan, pid: int) -> None:
+        self._perhaps_refuse("derive")
+        if plan.parent not in self.host_links:
+            raise Internal(f"failed to create the {plan.kind} port: no interface {plan.parent}")
+        self.namespaces.setdefault(pid, []).append(plan)
+
+    async def delete_inside(self, name: str, pid: int) -> None:
+        self._perhaps_refuse("delete_inside")
+        self.namespaces[pid] = [plan for plan in self.namespaces.get(pid, ()) if plan.name != name]
 
     async def default_route(self, gateway: str, interface: str, pid: int) -> None:
         for index, plan in enumerate(interfaces := self.namespaces[pid]):
@@ -105,7 +123,8 @@ class FakeEdge:
     def end(self, pid: int) -> None:
         """The process ended, its namespace died, and with it the other ends of its veths."""
         for plan in self.namespaces.pop(pid, ()):
-            self.host_links.pop(plan.host_name, None)
+            if isinstance(plan, VethPlan):
+                self.host_links.pop(plan.host_name, None)
 
     def _perhaps_refuse(self, method: str) -> None:
         if self.refuse == method:

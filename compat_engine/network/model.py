@@ -107,8 +107,8 @@ class Endpoint:
     """A container's place in one network, from reserve to release. Addresses are "" where the network gives none.
 
     interface is the name inside the container ("" for host and none), host_interface the veth's other end. gateway and
-    ipv6_gateway are the network's; default_route and default_route6 say whether this endpoint provides the container's.
-    link_local: further addresses, as asked for. dns_names: names the network knows it by.
+    ipv6_gateway are the network's, 0.0.0.0 and :: the interface itself; default_route and default_route6 say whether they are the
+    container's default route. link_local: further addresses, as asked for. dns_names: names the network knows it by.
     """
 
     id: str

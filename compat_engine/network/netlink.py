@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from ipaddress import ip_address, ip_interface
 from typing import Final
 
+from compat_engine.network.plan import DerivedPlan
+
 NLMSG_ERROR, NLMSG_DONE = 2, 3
 NLM_F_REQUEST, NLM_F_ACK, NLM_F_EXCL, NLM_F_CREATE, NLM_F_DUMP = 0x1, 0x4, 0x200, 0x400, 0x300
 NLA_F_NESTED: Final = 0x8000
@@ -21,6 +23,7 @@ IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_MASTER, IFLA_LINKINFO, IFLA_IFALIAS = 
 IFLA_AF_SPEC, IFLA_NET_NS_FD = 26, 28
 IFLA_INFO_KIND, IFLA_INFO_DATA, IFLA_INFO_SLAVE_KIND, IFLA_INFO_SLAVE_DATA = 1, 2, 4, 5
 IFLA_BRPORT_MODE, IFLA_BRPORT_ISOLATED = 4, 33
+IFLA_LINK, IFLA_VLAN_ID, IFLA_MACVLAN_MODE, IFLA_IPVLAN_MODE, IFLA_IPVLAN_FLAGS = 5, 1, 1, 1, 2
 VETH_INFO_PEER: Final = 1
 IFLA_INET6_ADDR_GEN_MODE, IN6_ADDR_GEN_MODE_NONE = 8, 1
 IFA_ADDRESS, IFA_LOCAL, IFA_BROADCAST, IFA_FLAGS, IFA_F_NODAD = 1, 2, 4, 8, 0x02
@@ -93,6 +96,37 @@ def new_veth(host_name: str, master: int, mtu: int, peer: str, peer_mac: str, ne
     return [Message(RTM_NEWLINK, body, NLM_F_CREATE | NLM_F_EXCL), *_no_link_local(host_name)]
 
 
+def new_dummy(name: str, alias: str) -> list[Message]:
+    """Up, for interfaces on top of it."""
+    kind = nested(IFLA_LINKINFO, text(IFLA_INFO_KIND, "dummy"))
+    return _new_parent(name, alias, kind)
+
+
+def new_vlan(name: str, base: int, vlan: int, alias: str) -> list[Message]:
+    """Up, on the link of index `base`."""
+    data = nested(IFLA_INFO_DATA, attribute(IFLA_VLAN_ID, struct.pack("=H", vlan)))
+    kind = nested(IFLA_LINKINFO, text(IFLA_INFO_KIND, "vlan"), data)
+    return _new_parent(name, alias, number(IFLA_LINK, base) + kind)
+
+
+def _new_parent(name: str, alias: str, attributes: bytes) -> list[Message]:
+    new = Message(RTM_NEWLINK, _NO_LINK + text(IFLA_IFNAME, name) + attributes, NLM_F_CREATE | NLM_F_EXCL)
+    return [new, _set_link(name, text(IFLA_IFALIAS, alias)), *_no_link_local(name), link_up(name)]
+
+
+def new_derived(plan: DerivedPlan, parent: int, netns: int) -> Message:
+    """A macvlan or ipvlan interface on the link of index `parent`, still down, in the namespace of the fd `netns`."""
+    if plan.kind == "macvlan":
+        data = number(IFLA_MACVLAN_MODE, plan.mode)
+    else:
+        modes = ((IFLA_IPVLAN_MODE, plan.mode), (IFLA_IPVLAN_FLAGS, plan.flags))
+        data = b"".join(attribute(kind, struct.pack("=H", value)) for kind, value in modes)
+    body = _NO_LINK + text(IFLA_IFNAME, plan.name) + number(IFLA_LINK, parent) + number(IFLA_NET_NS_FD, netns)
+    body += hardware_address(plan.mac) if plan.mac else b""
+    body += nested(IFLA_LINKINFO, text(IFLA_INFO_KIND, plan.kind), nested(IFLA_INFO_DATA, data))
+    return Message(RTM_NEWLINK, body, NLM_F_CREATE | NLM_F_EXCL)
+
+
 def loopback_up() -> list[Message]:
     return [Message(RTM_NEWLINK, _IFINFO.pack(0, 0, LOOPBACK_INDEX, IFF_UP, IFF_UP))]
 
@@ -153,11 +187,13 @@ def del_address(index: int, cidr: str) -> Message:
 
 
 def default_route(gateway: str, index: int) -> Message:
+    """By a gateway behind the link; 0.0.0.0 and :: mean that everything is on the link itself."""
     address = ip_address(gateway)
     family = socket.AF_INET if address.version == 4 else socket.AF_INET6
-    main_table, by_boot, universe, unicast = 254, 3, 0, 1
-    body = _RTMSG.pack(family, 0, 0, 0, main_table, by_boot, universe, unicast, 0)
-    body += attribute(RTA_GATEWAY, address.packed) + number(RTA_OIF, index)
+    main_table, by_boot, universe, link, unicast = 254, 3, 0, 253, 1
+    scope = link if address.is_unspecified and address.version == 4 else universe
+    body = _RTMSG.pack(family, 0, 0, 0, main_table, by_boot, scope, unicast, 0)
+    body += number(RTA_OIF, index) + (b"" if address.is_unspecified else attribute(RTA_GATEWAY, address.packed))
     return Message(RTM_NEWROUTE, body, NLM_F_CREATE | NLM_F_EXCL)
 
 

@@ -26,7 +26,7 @@ from compat_engine.network.edge import Edge, LinuxEdge
 from compat_engine.network.ipam import Subnet, check_pools, unique_local_pool
 from compat_engine.network.model import BRIDGE, HOST, NONE, PREDEFINED, Endpoint, Network
 from compat_engine.network.placement import Pools, placed
-from compat_engine.network.plan import BridgePlan
+from compat_engine.network.plan import HostPlan
 from compat_engine.network.relay import Relays
 from compat_engine.network.unfiltered import UnfilteredEdge
 from compat_engine.store.records import Delete, Put, Records
@@ -63,8 +63,8 @@ class Networks:
         networks = cls(config, records, Records(tree.run_database, durable=False), edge or _edge(config))
         try:
             await networks._load()
-            bridges = {network.id: plan for network in networks._networks.values() if (plan := _bridge(network))}
-            await networks._dataplane.restore(bridges, networks._claims.all())
+            plans = {network.id: plan for network in networks._networks.values() if (plan := _on_host(network))}
+            await networks._dataplane.restore(plans, networks._claims.all())
             for endpoint in networks._claims.all():
                 await networks._relays.open(endpoint, networks._claims.sockets(endpoint))
                 networks._resolvers.join(endpoint)
@@ -121,7 +121,7 @@ class Networks:
                 network = placed(network, self._pools, self._spaces(), routes)
             try:
                 await self._put(network)
-                if plan := _bridge(network):
+                if plan := _on_host(network):
                     await self._dataplane.add_network(network.id, plan)
             except BaseException:
                 await _quietly(f"undo of network {network.name}", self._forget(network))
@@ -209,7 +209,7 @@ class Networks:
         endpoint = self._claims.get(container_id, network.id)
         if not endpoint:
             raise NotFound(f"container {container_id} is not connected to network {network.name}")
-        await self._dataplane.unplug(endpoint)
+        await self._dataplane.unplug(endpoint, pid)
         await self._release([endpoint])
         if endpoint.default_route and (heir := self._first(container_id, lambda other: other.gateway)):
             await self._edge.default_route(heir.gateway, heir.interface, pid)
@@ -308,8 +308,8 @@ def _edge(config: Config) -> Edge:
     return LinuxEdge() if config.iptables else UnfilteredEdge(config.table)
 
 
-def _bridge(network: Network) -> BridgePlan | None:
-    return driver_of(network.driver).bridge(network)
+def _on_host(network: Network) -> HostPlan | None:
+    return driver_of(network.driver).host(network)
 
 
 async def _quietly(what: str, undo: Awaitable[None]) -> None:

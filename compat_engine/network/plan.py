@@ -27,6 +27,22 @@ class BridgePlan:
 
 
 @dataclass(frozen=True, slots=True)
+class ParentPlan:
+    """An interface of the host that containers' own are derived from.
+
+    Where there is none of that name one is made, and marked with alias: with `dummy` one that leads nowhere, else the VLAN its
+    name tells of (eth0.10).
+    """
+
+    name: str
+    dummy: bool = False
+    alias: str = ""
+
+
+HostPlan = BridgePlan | ParentPlan
+
+
+@dataclass(frozen=True, slots=True)
 class VethPlan:
     """A container's interface: host_name, a port of `bridge`, and its other end `name` in the container.
 
@@ -46,6 +62,23 @@ class VethPlan:
 
 
 @dataclass(frozen=True, slots=True)
+class DerivedPlan:
+    """A container's interface on top of one of the host's: kind macvlan or ipvlan, mode and flags in the kernel's numbers.
+
+    mac "" leaves it to the kernel: an ipvlan interface has its parent's. A gateway of 0.0.0.0 or :: is the interface itself.
+    """
+
+    kind: str
+    parent: str
+    mode: int
+    name: str
+    addresses: tuple[str, ...]  # CIDR
+    gateways: tuple[str, ...] = ()
+    mac: str = ""
+    flags: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class LoopbackPlan:
     """A network namespace with nothing but its own lo."""
 
@@ -55,7 +88,7 @@ class SharedPlan:
     """The host's own network: nothing to do."""
 
 
-EndpointPlan = VethPlan | LoopbackPlan | SharedPlan
+EndpointPlan = VethPlan | DerivedPlan | LoopbackPlan | SharedPlan
 
 
 def stable_mac(seed: str) -> str:

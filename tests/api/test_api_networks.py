@@ -65,7 +65,12 @@ async def test_create_inspect_list_remove(net: Api) -> None:
         ({"Name": "bridge"}, 403, "operation is not permitted on predefined bridge network "),
         ({"Name": "x", "Driver": "foo"}, 404, 'plugin "foo" not found'),
         ({"Name": "x", "Driver": "host"}, 403, 'only one instance of "host" network is allowed'),
-        ({"Name": "x", "Driver": "macvlan"}, 501, 'network driver "macvlan" is not available in this engine'),
+        (
+            {"Name": "x", "Driver": "overlay"},
+            403,
+            'This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect this node to swarm '
+            "and try again.",
+        ),
         ({"Name": "x", "EnableIPv4": False}, 400, "IPv4 or IPv6 must be enabled"),
         ({"Name": "x", "Scope": "swarm"}, 403, "cannot create a swarm scoped network when swarm is not active"),
         ({"Name": "x", "ConfigFrom": {"Network": "z"}}, 404, 'configuration network "z" does not exist'),

@@ -1,40 +1,56 @@
-"""How each kind of network is laid out. A driver only plans; edge.py carries plans out."""
+"""How each kind of network is laid out. A driver only plans; edge.py carries plans out.
+
+A new driver is one more object in DRIVERS; tests/contract/test_drivers.py holds what is expected of each.
+"""
 
 from collections.abc import Sequence
 from typing import Protocol
 
-from compat_engine.errors import NotFound, NotImplementedHere
+from compat_engine.errors import Forbidden, NotFound
 from compat_engine.network.drivers.bridge import Bridge
 from compat_engine.network.drivers.host import Host
+from compat_engine.network.drivers.ipvlan import Ipvlan
+from compat_engine.network.drivers.macvlan import Macvlan
 from compat_engine.network.drivers.none import Null
 from compat_engine.network.model import Endpoint, Network
-from compat_engine.network.plan import BridgePlan, EndpointPlan
+from compat_engine.network.plan import EndpointPlan, HostPlan
 
 
 class Driver(Protocol):
-    """addresses: whether IPAM serves its networks."""
+    """addresses: whether IPAM serves its networks. publishes: whether containers' ports can be published on the host."""
 
     @property
     def addresses(self) -> bool: ...
 
-    def validate(self, network: Network, others: Sequence[Network]) -> None:
-        """Raises InvalidParameter, Forbidden or NotImplementedHere, with Docker's text, before anything is made."""
+    @property
+    def publishes(self) -> bool: ...
 
-    def bridge(self, network: Network) -> BridgePlan | None:
-        """The bridge the network needs on the host."""
+    def validate(self, network: Network, others: Sequence[Network]) -> None:
+        """Raises EngineError with Docker's text, before anything is made."""
+
+    def host(self, network: Network) -> HostPlan | None:
+        """What the network needs on the host."""
+
+    def plug(self, network: Network, endpoint: Endpoint) -> Endpoint:
+        """The endpoint, which has addresses, gateways and the MAC asked for, with what this driver makes of them.
+
+        Raises InvalidParameter, Internal.
+        """
 
     def endpoint(self, network: Network, endpoint: Endpoint) -> EndpointPlan:
         """What one container needs in its network namespace."""
 
 
-DRIVERS: dict[str, Driver] = {"bridge": Bridge(), "host": Host(), "null": Null()}
-_NOT_YET = ("macvlan", "ipvlan", "overlay")
+DRIVERS: dict[str, Driver] = {"bridge": Bridge(), "host": Host(), "null": Null(), "macvlan": Macvlan(), "ipvlan": Ipvlan()}
 
 
 def driver_of(name: str) -> Driver:
-    """Raises NotFound with Docker's text, NotImplementedHere for a driver Docker has and this engine does not."""
-    if name in _NOT_YET:
-        raise NotImplementedHere(f'network driver "{name}" is not available in this engine')
+    """Raises NotFound, or Forbidden for a driver that needs a swarm, with Docker's text."""
+    if name == "overlay":
+        raise Forbidden(
+            'This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect this node to swarm '
+            "and try again."
+        )
     if name not in DRIVERS:
         raise NotFound(f'plugin "{name}" not found')
     return DRIVERS[name]

@@ -2,10 +2,12 @@
 
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from ipaddress import ip_address
 
 from compat_engine.errors import Forbidden, Internal, InvalidParameter, NotImplementedHere
 from compat_engine.ids import short
-from compat_engine.network.ipam import parse_address
+from compat_engine.network.ipam import mac_of, parse_address
 from compat_engine.network.model import Endpoint, Network
 from compat_engine.network.netlink import HAS_IPV6
 from compat_engine.network.plan import DEFAULT_MTU, BridgePlan, VethPlan, link_local, stable_mac
@@ -19,7 +21,7 @@ _TRUE, _FALSE = ("1", "t", "T", "TRUE", "true", "True"), ("0", "f", "F", "FALSE"
 
 
 class Bridge:
-    addresses = True
+    addresses = publishes = True
 
     def validate(self, network: Network, others: Sequence[Network]) -> None:
         for option in (MASQUERADE, ICC):
@@ -44,7 +46,7 @@ class Bridge:
                     "networks have same bridge name"
                 )
 
-    def bridge(self, network: Network) -> BridgePlan:
+    def host(self, network: Network) -> BridgePlan:
         mac = stable_mac(network.id)
         gateways = ((network.gateway_of(space.version), space.prefixlen) for space in network.spaces)
         return BridgePlan(
@@ -62,18 +64,32 @@ class Bridge:
             internal=network.internal,
         )
 
+    def plug(self, network: Network, endpoint: Endpoint) -> Endpoint:
+        mac = endpoint.mac or mac_of(ip_address(endpoint.ip or endpoint.ipv6))
+        return replace(endpoint, mac=mac, host_interface=f"veth{endpoint.id[:11]}")
+
     def endpoint(self, network: Network, endpoint: Endpoint) -> VethPlan:
-        routes = ((endpoint.gateway, endpoint.default_route), (endpoint.ipv6_gateway, endpoint.default_route6))
         return VethPlan(
             host_name=endpoint.host_interface,
             bridge=bridge_name(network),
             name=endpoint.interface,
             mac=endpoint.mac,
-            addresses=tuple(_addresses(endpoint)),
-            gateways=tuple(gateway for gateway, wanted in routes if wanted),
+            addresses=interface_addresses(endpoint),
+            gateways=default_gateways(endpoint),
             mtu=mtu(network),
             isolated=not boolean(network, ICC, True),
         )
+
+
+def default_gateways(endpoint: Endpoint) -> tuple[str, ...]:
+    """Those of the default routes that this endpoint provides."""
+    routes = ((endpoint.gateway, endpoint.default_route), (endpoint.ipv6_gateway, endpoint.default_route6))
+    return tuple(gateway for gateway, wanted in routes if wanted)
+
+
+def interface_addresses(endpoint: Endpoint) -> tuple[str, ...]:
+    """In CIDR form, with the link-local ones."""
+    return tuple(_addresses(endpoint))
 
 
 def _addresses(endpoint: Endpoint) -> Iterator[str]:
@@ -81,7 +97,8 @@ def _addresses(endpoint: Endpoint) -> Iterator[str]:
         yield f"{endpoint.ip}/{endpoint.prefix_len}"
     if endpoint.ipv6:
         yield f"{endpoint.ipv6}/{endpoint.ipv6_prefix_len}"
-        yield link_local(endpoint.mac)
+        if endpoint.mac:
+            yield link_local(endpoint.mac)
     for address in endpoint.link_local:
         yield f"{address}/{64 if ':' in address else 16}"
 

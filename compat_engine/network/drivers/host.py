@@ -8,14 +8,17 @@ from compat_engine.network.plan import SharedPlan
 
 
 class Host:
-    addresses = False
+    addresses = publishes = False
 
     def validate(self, network: Network, others: Sequence[Network]) -> None:
         if network.name != HOST:
             raise Forbidden('only one instance of "host" network is allowed')
 
-    def bridge(self, network: Network) -> None:
+    def host(self, network: Network) -> None:
         return None
+
+    def plug(self, network: Network, endpoint: Endpoint) -> Endpoint:
+        return endpoint
 
     def endpoint(self, network: Network, endpoint: Endpoint) -> SharedPlan:
         return SharedPlan()

@@ -8,14 +8,17 @@ from compat_engine.network.plan import LoopbackPlan
 
 
 class Null:
-    addresses = False
+    addresses = publishes = False
 
     def validate(self, network: Network, others: Sequence[Network]) -> None:
         if network.name != NONE and not network.config_only:
             raise Forbidden('only one instance of "null" network is allowed')
 
-    def bridge(self, network: Network) -> None:
+    def host(self, network: Network) -> None:
         return None
+
+    def plug(self, network: Network, endpoint: Endpoint) -> Endpoint:
+        return endpoint
 
     def endpoint(self, network: Network, endpoint: Endpoint) -> LoopbackPlan:
         return LoopbackPlan()
