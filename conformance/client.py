@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
-DEFAULT_TIMEOUT = 30.0
+DEFAULT_TIMEOUT = 60.0
 _CHUNK = 65536
 
 
@@ -300,7 +300,7 @@ class Client:
         stream.write(data)
         return stream
 
-    def eventually(self, probe: Any, seconds: float = 10.0) -> Any:
+    def eventually(self, probe: Any, seconds: float = 60.0) -> Any:
         """The first true value of ``probe()``; raises ProtocolError when none comes in time."""
         deadline = time.monotonic() + seconds
         while True:

@@ -144,6 +144,12 @@ class Engine:
         """Wait for a line of output, so that the process is known to have got there."""
         self.client.eventually(lambda: text.encode() in self.logs(container).body)
 
+    def touch(self, container: str, path: str) -> None:
+        """Make a file in a running container: the signal for a script that waits for it."""
+        output, code = self.exec_output(container, "touch", path)
+        if code:
+            raise AssertionError(f"cannot make {path}: {output}")
+
     def rows(self, **query: Any) -> list[Any]:
         """GET /containers/json."""
         return list(status(self.client.get("/containers/json", query), 200).json())

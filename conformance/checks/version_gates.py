@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 from ..assertions import Skipped, contains, equal, excludes, expect, has_fields, has_keys, refused, status
@@ -181,6 +180,5 @@ def signal_of_a_stop_is_ignored(engine: Engine) -> None:
 @check("POST /containers/{id}/wait", until="1.29")
 def wait_without_conditions(engine: Engine) -> None:
     container = engine.run("sleep", "0.5", host=NONE)
-    started = time.monotonic()
     equal(engine.wait(container), 0, "exit code")
-    expect(time.monotonic() - started < 10, "it ends with the container")
+    expect(not engine.state(container)["Running"], "it ends with the container")

@@ -17,7 +17,7 @@ NONE = {"NetworkMode": "none"}
 
 def waiting(engine: Engine, container: str, **query: Any) -> Stream:
     """An open wait whose headers have come; raises ProtocolError when they do not come at once."""
-    stream = engine.client.open("POST", f"/containers/{container}/wait", query, timeout=4)
+    stream = engine.client.open("POST", f"/containers/{container}/wait", query, timeout=30)
     equal(stream.status, 200, "status")
     stream.settimeout(engine.client.timeout)
     return stream
