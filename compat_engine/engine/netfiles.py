@@ -119,15 +119,17 @@ def _hosts(
     extra = record.host_config.ExtraHosts or ()
     try:
         if record.host_config.NetworkMode == "host":
-            return files.host_copy(_read(_HOSTS), extra, "127.0.0.1")
+            return files.host_copy(_read(_HOSTS), extra, ("127.0.0.1",))
         addresses = _addresses(endpoints.values())
-        return files.hosts(hostname, record.config.Domainname, addresses, extra, _host_gateway(engine), link_hosts(links))
+        return files.hosts(hostname, record.config.Domainname, addresses, extra, _host_gateways(engine), link_hosts(links))
     except ValueError as error:
         raise InvalidParameter(str(error)) from error
 
 
-def _host_gateway(engine: Engine) -> str:
-    return next((network.gateway for network in engine.networks.list() if network.name == BRIDGE), "")
+def _host_gateways(engine: Engine) -> list[str]:
+    """The host's addresses on the default bridge, IPv4 first."""
+    bridges = (network for network in engine.networks.list() if network.name == BRIDGE)
+    return [gateway for network in bridges for gateway in (network.gateway, network.gateway6) if gateway]
 
 
 def _resolv_conf(engine: Engine, container: Container, endpoints: Mapping[str, Endpoint]) -> str:

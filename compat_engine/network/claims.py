@@ -103,6 +103,9 @@ class Claims:
         """With an address of each family the network has."""
         if asked.mac and not is_mac(asked.mac):
             raise InvalidParameter(f"invalid MAC address {asked.mac}")
+        for text in asked.link_local:
+            if not (address := parse_address(text)) or not address.is_link_local:
+                raise InvalidParameter(f"invalid link local IP address: {text}")
         try:
             for leases in self._leases[network.id]:
                 endpoint = _lease(network, leases, endpoint, asked)

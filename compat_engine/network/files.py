@@ -20,16 +20,16 @@ def hosts(
     domainname: str,
     addresses: Sequence[str],
     extra_hosts: Sequence[str],
-    host_gateway: str,
+    host_gateways: Sequence[str],
     links: Iterable[tuple[str, str]] = (),
 ) -> str:
-    """extra_hosts: "name:address" or "name=address", the address maybe the word host-gateway. links: (names, address).
+    """extra_hosts: "name:address" or "name=address", the address maybe the word host-gateway, which stands for all of
+    host_gateways. links: (names, address).
 
     Raises ValueError for a bad one.
     """
-    lines = [f"{address}\t{name}\n" for name, address in (split_extra_host(entry, host_gateway) for entry in extra_hosts)]
-    lines += [f"{address}\t{names}\n" for names, address in links]
-    return _LOCAL_NAMES + "".join(lines) + own_names(hostname, domainname, addresses)
+    lines = "".join(f"{address}\t{names}\n" for names, address in links)
+    return _LOCAL_NAMES + _extra_lines(extra_hosts, host_gateways) + lines + own_names(hostname, domainname, addresses)
 
 
 def own_names(hostname: str, domainname: str, addresses: Sequence[str]) -> str:
@@ -52,27 +52,32 @@ def _moved_line(line: str, wanted: Mapping[tuple[str, bool], str]) -> str:
     return f"{now}\t{names}" if now else line
 
 
-def host_copy(host_text: str, extra_hosts: Sequence[str], host_gateway: str) -> str:
+def host_copy(host_text: str, extra_hosts: Sequence[str], host_gateways: Sequence[str]) -> str:
     """For a container in the host's network: the host's own file, with extra entries at the end."""
-    lines = [f"{address}\t{name}\n" for name, address in (split_extra_host(entry, host_gateway) for entry in extra_hosts)]
-    return host_text + ("\n" if host_text and not host_text.endswith("\n") else "") + "".join(lines)
+    ended = "" if not host_text or host_text.endswith("\n") else "\n"
+    return host_text + ended + _extra_lines(extra_hosts, host_gateways)
 
 
-def split_extra_host(entry: str, host_gateway: str) -> tuple[str, str]:
-    """(name, address) of one --add-host. Raises ValueError with Docker's text."""
+def _extra_lines(extra_hosts: Sequence[str], host_gateways: Sequence[str]) -> str:
+    found = (split_extra_host(entry, host_gateways) for entry in extra_hosts)
+    return "".join(f"{address}\t{name}\n" for name, addresses in found for address in addresses)
+
+
+def split_extra_host(entry: str, host_gateways: Sequence[str]) -> tuple[str, Sequence[str]]:
+    """(name, addresses) of one --add-host. Raises ValueError with Docker's text."""
     name, separator, address = entry.partition("=") if "=" in entry else entry.partition(":")
     if not separator or not name:
         raise ValueError(f'bad format for add-host: "{entry}"')
     if address == HOST_GATEWAY:
-        if not host_gateway:
+        if not host_gateways:
             raise ValueError("unable to derive the IP value for host-gateway")
-        return name, host_gateway
+        return name, host_gateways
     address = address.removeprefix("[").removesuffix("]")
     try:
         ip_address(address)
     except ValueError:
         raise ValueError(f'invalid IP address in add-host: "{address}"') from None
-    return name, address
+    return name, (address,)
 
 
 def resolv_conf(

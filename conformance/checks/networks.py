@@ -129,6 +129,63 @@ def predefined_names_are_taken(engine: Engine) -> None:
     )
 
 
+def ipv6_network(engine: Engine, *pools: dict[str, Any]) -> str:
+    name = engine.name()
+    body = {"Name": name, "EnableIPv6": True, "IPAM": {"Config": list(pools)}}
+    status(engine.client.post("/networks/create", body=body), 201)
+    engine.remove_later(f"/networks/{name}")
+    return name
+
+
+@check("POST /networks/create")
+def ipv6_and_ipv4_of_ones_own(engine: Engine) -> None:
+    name = ipv6_network(
+        engine,
+        {"Subnet": "fd00:c0f0:1::/64", "Gateway": "fd00:c0f0:1::7", "AuxiliaryAddresses": {"router": "fd00:c0f0:1::1"}},
+        {"Subnet": "10.213.7.0/24"},
+    )
+    seen = network(engine, name)
+    expect(seen["EnableIPv6"], "EnableIPv6")
+    equal({pool["Subnet"] for pool in seen["IPAM"]["Config"]}, {"fd00:c0f0:1::/64", "10.213.7.0/24"}, "subnets")
+    settings = {"EndpointsConfig": {name: {"IPAMConfig": {"IPv6Address": "fd00:c0f0:1::99", "LinkLocalIPs": ["fe80::77"]}}}}
+    container = engine.run("sleep", "100", host={"NetworkMode": name}, NetworkingConfig=settings)
+    endpoint = engine.inspect(container)["NetworkSettings"]["Networks"][name]
+    has_fields(
+        endpoint,
+        {"GlobalIPv6Address": "fd00:c0f0:1::99", "GlobalIPv6PrefixLen": 64, "IPv6Gateway": "fd00:c0f0:1::7", "IPPrefixLen": 24},
+        "endpoint",
+    )
+    equal(network(engine, name)["Containers"][container]["IPv6Address"], "fd00:c0f0:1::99/64", "IPv6Address")
+    inside = engine.exec_output(container, "sh", "-c", "ip -6 -o addr show eth0; ip -6 route; cat /etc/hosts")[0]
+    for part in ("fd00:c0f0:1::99/64", "fe80::77/64", "default via fd00:c0f0:1::7", "fd00:c0f0:1::99\t"):
+        contains(inside, part, "inside")
+
+
+@check("POST /networks/create", since="1.44")
+def ipv6_pools_that_make_no_sense(engine: Engine) -> None:
+    subnet = "fd00:c0f0:2::/64"
+    for pool, complaint in (
+        ({"Subnet": "fd00:c0f0:2::1/64"}, f"invalid subnet fd00:c0f0:2::1/64: it should be {subnet}"),
+        ({"Subnet": subnet, "Gateway": "10.0.0.1"}, "invalid gateway 10.0.0.1: parent subnet is an IPv6 block"),
+        ({"Subnet": subnet, "IPRange": "10.0.0.0/24"}, "invalid ip-range 10.0.0.0/24: parent subnet is an IPv6 block"),
+    ):
+        body = {"Name": engine.name(), "EnableIPv6": True, "IPAM": {"Config": [pool]}}
+        refused(engine.client.post("/networks/create", body=body), 400, complaint)
+
+
+@check(CREATE, since="1.44")
+def ipv6_addresses_that_make_no_sense(engine: Engine) -> None:
+    name = ipv6_network(engine, {"Subnet": "fd00:c0f0:3::/64"})
+    for asked, complaint in (
+        ({"IPv6Address": "fd00:c0f0:9::1"}, "no configured subnet or ip-range contain the IP address fd00:c0f0:9::1"),
+        ({"IPv6Address": "10.0.0.1"}, "invalid IPv6 address: 10.0.0.1"),
+        ({"LinkLocalIPs": ["x"]}, "invalid link-local IP address: x"),
+    ):
+        settings = {"EndpointsConfig": {name: {"IPAMConfig": asked}}}
+        body = {"Image": engine.image, "HostConfig": {"NetworkMode": name}, "NetworkingConfig": settings}
+        refused(engine.post_create(body), 400, complaint)
+
+
 @check("POST /networks/prune", since="1.25")
 def prune_of_nothing(engine: Engine) -> None:
     answer = status(engine.prune("networks", {"label": [engine.name()]}), 200).json()

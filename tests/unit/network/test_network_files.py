@@ -4,8 +4,14 @@ from compat_engine.network.files import embedded_resolv_conf, host_copy, hosts, 
 
 
 def test_hosts_as_dockerd_writes_it() -> None:
-    text = hosts("myhost", "example.com", ["172.31.0.4"], ["foo:1.2.3.4", "gw=host-gateway", "v6:::1"], "172.31.0.1")
-    assert text.splitlines()[-4:] == ["1.2.3.4\tfoo", "172.31.0.1\tgw", "::1\tv6", "172.31.0.4\tmyhost.example.com myhost"]
+    text = hosts("myhost", "example.com", ["172.31.0.4"], ["foo:1.2.3.4", "gw=host-gateway", "v6:::1"], ["172.31.0.1", "fd00::1"])
+    assert text.splitlines()[-5:] == [
+        "1.2.3.4\tfoo",
+        "172.31.0.1\tgw",
+        "fd00::1\tgw",
+        "::1\tv6",
+        "172.31.0.4\tmyhost.example.com myhost",
+    ]
     assert text.startswith("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n")
 
 
@@ -14,11 +20,11 @@ def test_hosts_as_dockerd_writes_it() -> None:
 )
 def test_bad_extra_hosts(entry: str, text: str) -> None:
     with pytest.raises(ValueError, match=text):
-        hosts("h", "", [], [entry], "")
+        hosts("h", "", [], [entry], ())
 
 
 def test_host_copy_keeps_the_hosts_own_text() -> None:
-    assert host_copy("127.0.0.1 x", ["foo:1.2.3.4"], "") == "127.0.0.1 x\n1.2.3.4\tfoo\n"
+    assert host_copy("127.0.0.1 x", ["foo:1.2.3.4"], ()) == "127.0.0.1 x\n1.2.3.4\tfoo\n"
 
 
 HOST = "# c\nnameserver 127.0.0.53\nnameserver 10.0.0.1\nsearch a b\noptions edns0 trust-ad\n"
