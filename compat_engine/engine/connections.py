@@ -22,25 +22,27 @@ def check_endpoints(engine: Engine, asked: Mapping[str, EndpointSettings]) -> No
             network = engine.networks.find(word)
         except NotFound:
             continue
-        check_endpoint(network, settings)
+        try:
+            check_endpoint(network, settings)
+        except InvalidParameter as error:
+            raise InvalidParameter(f"invalid config for network {network.name}: {error}") from error
 
 
 def check_endpoint(network: Network, settings: EndpointSettings) -> None:
     """Raises InvalidParameter when the network cannot give what is asked of it."""
     if settings.MacAddress and not is_mac(settings.MacAddress):
-        raise InvalidParameter(f"invalid config for network {network.name}: invalid MAC address {settings.MacAddress}")
+        raise InvalidParameter(f"invalid MAC address {settings.MacAddress}")
     complaints = [*_complaints(network, settings)]
     if complaints:
         bullet = "* " if len(complaints) > 1 else ""
         text = "\n".join(bullet + complaint for complaint in complaints)
-        raise InvalidParameter(f"invalid config for network {network.name}: invalid endpoint settings:\n{text}")
+        raise InvalidParameter(f"invalid endpoint settings:\n{text}")
 
 
 async def connect(engine: Engine, word: str, request: NetworkConnect) -> None:
     """POST /networks/{id}/connect. Raises NotFound, InvalidParameter, Forbidden (already connected), Internal."""
     network = engine.networks.find(word)
-    if not request.Container:
-        raise InvalidParameter('invalid name or ID supplied: ""')
+    _check_name(request.Container)
     container = engine.containers.find(request.Container)
     settings = request.EndpointConfig or EndpointSettings()
     async with container.lock:
@@ -58,6 +60,7 @@ async def connect(engine: Engine, word: str, request: NetworkConnect) -> None:
 async def disconnect(engine: Engine, word: str, request: NetworkDisconnect) -> None:
     """POST /networks/{id}/disconnect. Raises NotFound, InvalidParameter (host), Internal (not connected), as dockerd does."""
     network = engine.networks.find(word)
+    _check_name(request.Container)
     try:
         container = engine.containers.find(request.Container)
     except NotFound:
@@ -77,6 +80,11 @@ async def disconnect(engine: Engine, word: str, request: NetworkDisconnect) -> N
             engine.events.publish("network", "disconnect", network.id, attributes)
         rest = {word: asked for word, asked in container.record.endpoints.items() if word != name}
         await engine.containers.update(container, record=replace(container.record, endpoints=rest))
+
+
+def _check_name(container: str) -> None:
+    if not container:
+        raise InvalidParameter('invalid name or ID supplied: ""')
 
 
 async def _plug_in(engine: Engine, container: Container, network: Network, settings: EndpointSettings) -> None:
@@ -140,6 +148,7 @@ def _subnet_complaints(network: Network, version: int, address: str) -> Iterable
 
 def _is_address(text: str, version: int) -> bool:
     try:
-        return ip_address(text).version == version
+        address = ip_address(text)
+        return address.version == version and not address.is_unspecified
     except ValueError:
         return False

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Sequence
 
+from compat_engine.engine.links import parse_link
 from compat_engine.engine.netfiles import follow, has_names, upstreams
 from compat_engine.engine.parts import Engine
 from compat_engine.engine.registry import Container
@@ -18,12 +19,14 @@ from compat_engine.wire.network import EndpointIPAMConfig, EndpointSettings
 async def reserve(engine: Engine, container: Container) -> dict[str, Endpoint]:
     """Addresses, MACs and host ports, by network name; nothing of it in the kernel yet. Raises NotFound (network), Internal.
 
-    In the order of GwPriority, as the first network with a gateway gives the default route and the published ports. All or none.
+    In the order of GwPriority, then of the networks' names: the first with a gateway gives the default route, the first that can
+    the published ports. All or none.
     """
     found: dict[str, Endpoint] = {}
     ports = port_requests(container)
-    wanted = sorted(container.record.endpoints.items(), key=lambda item: -item[1].GwPriority)
     try:
+        asked_of = container.record.endpoints.items()
+        wanted = sorted(asked_of, key=lambda item: (-item[1].GwPriority, engine.networks.find(item[0]).name))
         for name, asked in wanted:
             mac = asked.MacAddress or ("" if found else container.record.config.MacAddress)
             published = any(endpoint.ports for endpoint in found.values())
@@ -39,7 +42,7 @@ async def reserve_one(
     engine: Engine, container: Container, word: str, asked: EndpointSettings, mac: str, ports: Sequence[PortRequest]
 ) -> Endpoint:
     ipam = asked.IPAMConfig or EndpointIPAMConfig()
-    request = EndpointRequest(ipam.IPv4Address, ipam.IPv6Address, mac, ports, ipam.LinkLocalIPs or ())
+    request = EndpointRequest(ipam.IPv4Address, ipam.IPv6Address, mac, ports, ipam.LinkLocalIPs or (), asked.GwPriority)
     names = dns_names(container, asked)
     return await engine.networks.reserve(container.id, word, name=container.name, asked=request, dns_names=names)
 
@@ -76,12 +79,12 @@ def _links(engine: Engine, links: Iterable[str]) -> dict[str, str]:
     """ "container:alias" as alias -> a name of that container; by its id, where there is one yet, as that one stays."""
     found = {}
     for link in links:
-        word, _, alias = link.removeprefix("/").partition(":")
+        word, alias = parse_link(link)
         try:
             target = short(engine.containers.find(word).id)
         except EngineError:
             target = word
-        found[(alias or word).lower()] = target
+        found[alias.lower()] = target
     return found
 
 

@@ -232,6 +232,7 @@ def _endpoint_view(
     engine: Engine, container: Container, name: str, asked: EndpointSettings, live: Mapping[str, Endpoint]
 ) -> dict[str, Any]:
     endpoint = live.get(name)
+    named = endpoint or _last_network(engine, container, name)
     return {
         "IPAMConfig": asked.IPAMConfig.dump() if asked.IPAMConfig else None,
         "Links": asked.Links,
@@ -247,7 +248,7 @@ def _endpoint_view(
         "IPv6Gateway": _shown(endpoint.ipv6_gateway) if endpoint else "",
         "GlobalIPv6Address": endpoint.ipv6 if endpoint else "",
         "GlobalIPv6PrefixLen": endpoint.ipv6_prefix_len if endpoint else 0,
-        "DNSNames": dns_names(container, asked) if name not in PREDEFINED and (endpoint or _tried(container)) else None,
+        "DNSNames": dns_names(container, asked) if named and name not in PREDEFINED else None,
     }
 
 

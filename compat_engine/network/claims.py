@@ -16,13 +16,17 @@ from compat_engine.network.ports import Ports
 
 @dataclass(frozen=True, slots=True)
 class EndpointRequest:
-    """What somebody wants of an endpoint; "" leaves the choice to the engine. link_local: addresses besides."""
+    """What somebody wants of an endpoint; "" leaves the choice to the engine. link_local: addresses besides.
+
+    gw_priority: the container's default route is the endpoint's whose is highest.
+    """
 
     ip: str = ""
     ip6: str = ""
     mac: str = ""
     ports: Sequence[PortRequest] = ()
     link_local: Sequence[str] = ()
+    gw_priority: int = 0
 
 
 class Claims:
@@ -120,14 +124,16 @@ class Claims:
         endpoint = replace(
             endpoint,
             mac=asked.mac.replace("-", ":").lower(),
-            link_local=tuple(asked.link_local),
+            link_local=tuple(map(_link_local, asked.link_local)),
+            gw_priority=asked.gw_priority,
             interface=_free_name(network.options.get(INTERFACE_PREFIX, "eth"), {other.interface for other in others}),
         )
         endpoint = driver_of(network.driver).plug(network, endpoint)
+        before = [other for other in others if other.rank < endpoint.rank]
         return replace(
             endpoint,
-            default_route=bool(endpoint.gateway) and not any(other.default_route for other in others),
-            default_route6=bool(endpoint.ipv6_gateway) and not any(other.default_route6 for other in others),
+            default_route=bool(endpoint.gateway) and not any(other.default_route for other in before),
+            default_route6=bool(endpoint.ipv6_gateway) and not any(other.default_route6 for other in before),
         )
 
     def _published(self, network: Network, endpoint: Endpoint, ports: Sequence[PortRequest]) -> Endpoint:
@@ -160,6 +166,13 @@ def _lease(network: Network, leases: Leases, endpoint: Endpoint, asked: Endpoint
     if subnet.version == 4:
         return replace(endpoint, ip=address, prefix_len=subnet.prefixlen, gateway=gateway)
     return replace(endpoint, ipv6=address, ipv6_prefix_len=subnet.prefixlen, ipv6_gateway=gateway)
+
+
+def _link_local(text: str) -> str:
+    address = parse_address(text)
+    if not address or not address.is_link_local:
+        raise InvalidParameter(f"invalid link local IP address: {text}")
+    return text
 
 
 def _unavailable(network: Network, subnet: Subnet, ip: str) -> EngineError:

@@ -65,7 +65,7 @@ class Edge(Protocol):
         """An interface in the network namespace of `pid`; one that is not there is no error."""
 
     async def default_route(self, gateway: str, interface: str, pid: int) -> None:
-        """The default route of the gateway's family in the network namespace of `pid`, which has none."""
+        """The default route of the gateway's family in the network namespace of `pid`, instead of another."""
 
     async def loopback(self, pid: int) -> None:
         """lo up in the network namespace of `pid`."""

@@ -55,7 +55,16 @@ class FakeEdge:
             raise Internal(f"failed to connect interface {plan.host_name} to bridge {plan.bridge}: no interface {plan.bridge}")
         master = self.host_links[plan.bridge].index
         self.host_links[plan.host_name] = Link(len(self.host_links) + 2, plan.host_name, master, "veth", plan.alias, up=True)
-        self.namespaces.setdefault(pid, []).append(plan)
+        self._put_inside(pid, plan)
+
+    def _put_inside(self, pid: int, plan: VethPlan | DerivedPlan) -> None:
+        """Its default routes take the place of those that are there."""
+        families = {":" in gateway for gateway in plan.gateways}
+        others = [
+            replace(other, gateways=tuple(gateway for gateway in other.gateways if (":" in gateway) not in families))
+            for other in self.namespaces.get(pid, ())
+        ]
+        self.namespaces[pid] = [*others, plan]
 
     async def add_dummy(self, name: str, alias: str) -> None:
         self._perhaps_refuse("add_dummy")
@@ -69,7 +78,7 @@ class FakeEdge:
         self._perhaps_refuse("derive")
         if plan.parent not in self.host_links:
             raise Internal(f"failed to create the {plan.kind} port: no interface {plan.parent}")
-        self.namespaces.setdefault(pid, []).append(plan)
+        self._put_inside(pid, plan)
 
     async def delete_inside(self, name: str, pid: int) -> None:
         self._perhaps_refuse("delete_inside")
@@ -77,8 +86,8 @@ class FakeEdge:
 
     async def default_route(self, gateway: str, interface: str, pid: int) -> None:
         for index, plan in enumerate(interfaces := self.namespaces[pid]):
-            if plan.name == interface:
-                interfaces[index] = replace(plan, gateways=(*plan.gateways, gateway))
+            others = tuple(other for other in plan.gateways if (":" in other) != (":" in gateway))
+            interfaces[index] = replace(plan, gateways=(*others, gateway) if plan.name == interface else others)
 
     async def loopback(self, pid: int) -> None:
         self._perhaps_refuse("loopback")

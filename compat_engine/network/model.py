@@ -123,6 +123,7 @@ class Endpoint:
     ipv6: str = ""
     ipv6_prefix_len: int = 0
     ipv6_gateway: str = ""
+    gw_priority: int = 0
     link_local: tuple[str, ...] = ()
     interface: str = ""
     host_interface: str = ""
@@ -134,6 +135,11 @@ class Endpoint:
     @property
     def key(self) -> str:
         return f"{self.container}/{self.network_id}"
+
+    @property
+    def rank(self) -> tuple[int, str]:
+        """Of a container's endpoints with a gateway, the one whose rank is lowest provides the default route."""
+        return -self.gw_priority, self.network
 
     def dump(self) -> str:
         return json.dumps(asdict(self))

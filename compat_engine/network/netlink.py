@@ -14,7 +14,7 @@ from typing import Final
 from compat_engine.network.plan import DerivedPlan
 
 NLMSG_ERROR, NLMSG_DONE = 2, 3
-NLM_F_REQUEST, NLM_F_ACK, NLM_F_EXCL, NLM_F_CREATE, NLM_F_DUMP = 0x1, 0x4, 0x200, 0x400, 0x300
+NLM_F_REQUEST, NLM_F_ACK, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_CREATE, NLM_F_DUMP = 0x1, 0x4, 0x200, 0x100, 0x400, 0x300
 NLA_F_NESTED: Final = 0x8000
 NLA_TYPE_MASK: Final = 0x3FFF
 RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK, RTM_SETLINK = 16, 17, 18, 19
@@ -187,14 +187,14 @@ def del_address(index: int, cidr: str) -> Message:
 
 
 def default_route(gateway: str, index: int) -> Message:
-    """By a gateway behind the link; 0.0.0.0 and :: mean that everything is on the link itself."""
+    """By a gateway behind the link, instead of the one there is; 0.0.0.0 and :: mean that everything is on the link itself."""
     address = ip_address(gateway)
     family = socket.AF_INET if address.version == 4 else socket.AF_INET6
     main_table, by_boot, universe, link, unicast = 254, 3, 0, 253, 1
     scope = link if address.is_unspecified and address.version == 4 else universe
     body = _RTMSG.pack(family, 0, 0, 0, main_table, by_boot, scope, unicast, 0)
     body += number(RTA_OIF, index) + (b"" if address.is_unspecified else attribute(RTA_GATEWAY, address.packed))
-    return Message(RTM_NEWROUTE, body, NLM_F_CREATE | NLM_F_EXCL)
+    return Message(RTM_NEWROUTE, body, NLM_F_CREATE | NLM_F_REPLACE)
 
 
 def attributes(raw: bytes) -> dict[int, bytes]:

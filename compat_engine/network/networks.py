@@ -160,9 +160,9 @@ class Networks:
     ) -> Endpoint:
         """Addresses, MAC and host ports for a container about to start; nothing in the kernel yet but the ports' sockets.
 
-        name: the container's. The container's first endpoint in a network with a gateway provides its default route, one for each
-        family. Raises NotFound (network), Forbidden (address taken, already connected), Internal (no address left, port taken),
-        InvalidParameter. Undo with `release` (all networks) or `disconnect` (one).
+        name: the container's. Of its endpoints in networks with a gateway the one of the lowest rank provides its default route,
+        one for each family. Raises NotFound (network), Forbidden (address taken, already connected), Internal (no address left,
+        port taken), InvalidParameter. Undo with `release` (all networks) or `disconnect` (one).
         """
         network = self.find(network_word)
         if network.config_only:
@@ -180,6 +180,7 @@ class Networks:
         """Put the endpoint into the network namespace of `pid`, open its published ports, announce its names. Raises Internal."""
         network = self._networks[endpoint.network_id]
         await self._dataplane.connect(endpoint, driver_of(network.driver).endpoint(network, endpoint), pid)
+        await self._take_over(endpoint)
         await self._relays.open(endpoint, self._claims.sockets(endpoint))
         self._resolvers.join(endpoint)
 
@@ -223,7 +224,16 @@ class Networks:
         await self._release([endpoint for endpoint in self._claims.all() if endpoint.container not in running])
 
     def _first(self, container_id: str, having: Callable[[Endpoint], str]) -> Endpoint | None:
-        return next((endpoint for endpoint in self._claims.of_container(container_id) if having(endpoint)), None)
+        able = [endpoint for endpoint in self._claims.of_container(container_id) if having(endpoint)]
+        return min(able, key=lambda endpoint: endpoint.rank, default=None)
+
+    async def _take_over(self, endpoint: Endpoint) -> None:
+        """The default routes it has are no longer those of others."""
+        for other in self._claims.of_container(endpoint.container):
+            ipv4, ipv6 = other.default_route and endpoint.default_route, other.default_route6 and endpoint.default_route6
+            if other.id != endpoint.id and (ipv4 or ipv6):
+                kept, kept6 = other.default_route and not ipv4, other.default_route6 and not ipv6
+                await self._replace(replace(other, default_route=kept, default_route6=kept6))
 
     async def _replace(self, endpoint: Endpoint) -> None:
         """The same endpoint in another role, or with other names."""

@@ -262,3 +262,26 @@ def test_an_unknown_network_is_refused(docker: Docker) -> None:
 def test_a_given_mac_address(docker: Docker) -> None:
     mac = "02:42:ac:11:99:01"
     assert mac in docker("run", "--rm", "--mac-address", mac, "busybox", "ip", "link", "show", "eth0")
+
+
+def test_the_default_route_goes_by_the_names_of_the_networks(docker: Docker, unique: str) -> None:
+    """Whichever came first: among several networks with a gateway, the first in alphabetical order is the way out."""
+    early, late = f"{unique}-a", f"{unique}-z"
+
+    def way_out(container: str) -> str:
+        return docker("exec", container, "ip", "route", "show", "default").split()[2]
+
+    try:
+        for name in (early, late):
+            docker("network", "create", name)
+        container = docker("run", "-d", "--network", late, "busybox", "sleep", "60")
+        docker("network", "connect", early, container)
+        gateways = {name: item["Gateway"] for name, item in docker.inspect(container)["NetworkSettings"]["Networks"].items()}
+        assert way_out(container) == gateways[early]
+        docker("restart", "-t", "0", container)
+        assert way_out(container) == gateways[early]
+        docker("network", "disconnect", early, container)
+        assert way_out(container) == gateways[late]
+    finally:
+        docker.clean()
+        docker.run("network", "rm", early, late)

@@ -133,17 +133,16 @@ def _finish(config: Config, id: str, host: HostConfig) -> Config:
 
 
 def _endpoints(request: CreateRequest, host: HostConfig) -> dict[str, EndpointSettings]:
-    """What was asked of each network, by name; the CLI's "default" means the bridge."""
+    """What was asked of each network, by name; NetworkMode alone when nothing was. The CLI's "default" means the bridge."""
     mode = host.NetworkMode or "bridge"
     if mode.startswith("container:"):
         return {}
     asked = dict((request.NetworkingConfig.EndpointsConfig if request.NetworkingConfig else None) or {})
     if "default" in asked and mode == "bridge":
         asked["bridge"] = asked.pop("default")
-    return {
-        mode: asked.pop(mode, None) or EndpointSettings(),
-        **{name: item or EndpointSettings() for name, item in asked.items()},
-    }
+    if not asked or mode == "host":
+        asked = {mode: asked.get(mode), **asked}
+    return {name: item or EndpointSettings() for name, item in asked.items()}
 
 
 async def _make_volumes(

@@ -196,3 +196,37 @@ async def test_a_bridge_that_is_there_is_used_as_it_is(tmp_path: Path) -> None:
     edge = FakeEdge(host_links={"cetst0": Link(7, "cetst0", kind="bridge")}, host_addresses={"cetst0": ["10.9.0.3/16"]})
     async with opened(tmp_path, edge) as networks:
         assert (networks.find("bridge").subnet, networks.find("bridge").gateway) == ("10.9.0.0/16", "10.9.0.3")
+
+
+async def test_the_default_route_goes_by_priority_then_by_name(tmp_path: Path) -> None:
+    edge = FakeEdge()
+    async with opened(tmp_path, edge) as networks:
+        for name in ("a", "b", "z"):
+            await networks.create(draft(name))
+
+        async def join(name: str, priority: int = 0) -> None:
+            endpoint = await networks.reserve("c", name, name="c", asked=EndpointRequest(gw_priority=priority))
+            await networks.connect(endpoint, 42)
+
+        def way_out() -> list[str]:
+            routed = {gateway for plan in edge.namespaces[42] for gateway in plan.gateways}
+            ours = [name for name, endpoint in networks.endpoints("c").items() if endpoint.default_route]
+            assert routed == {networks.endpoints("c")[name].gateway for name in ours}
+            return ours
+
+        await join("b")
+        await join("a")
+        assert way_out() == ["a"]
+        await join("z", 1)
+        assert way_out() == ["z"]
+        await networks.disconnect("c", networks.find("z"), 42)
+        assert way_out() == ["a"]
+        await networks.disconnect("c", networks.find("a"), 42)
+        assert way_out() == ["b"]
+
+
+async def test_link_local_addresses_are_link_local(tmp_path: Path) -> None:
+    async with opened(tmp_path, FakeEdge()) as networks:
+        with pytest.raises(InvalidParameter, match=r"invalid link local IP address: 1\.2\.3\.4"):
+            await networks.reserve("c", "bridge", name="c", asked=EndpointRequest(link_local=["1.2.3.4"]))
+        assert networks.members(networks.find("bridge").id) == []
