@@ -2,8 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,9 +12,7 @@ from compat_engine.config import Config
 from compat_engine.network.claims import EndpointRequest
 from compat_engine.network.model import Network, PortRequest
 from compat_engine.network.networks import Networks
-from compat_engine.store.records import Records
-from compat_engine.store.tree import Tree
-from tests.support.hosts import HOST, NEIGHBOUR, Namespace, ask, namespace, server, wired_host
+from tests.support.hosts import HOST, NEIGHBOUR, Namespace, ask, opened_networks, server, silent
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 BRIDGE = "10.231.10.1"
@@ -23,38 +20,8 @@ CONFIG = Config(bridge="cetst1", bip=f"{BRIDGE}/24", default_address_pools=(("10
 TABLE = "compat-cetst1"
 
 
-@pytest.fixture
-def neighbour() -> Iterator[Namespace]:
-    made = namespace("sleep", "1000")
-    yield made
-    made.end()
-
-
-@pytest.fixture
-def host(neighbour: Namespace) -> Iterator[Namespace]:
-    with wired_host(neighbour) as made:
-        yield made
-
-
-@pytest.fixture
-def servers() -> Iterator[dict[str, Namespace]]:
-    made: dict[str, Namespace] = {}
-    yield made
-    for one in made.values():
-        one.end()
-
-
-@asynccontextmanager
-async def opened(path: Path, config: Config = CONFIG) -> AsyncIterator[Networks]:
-    records = Records(path / "state.db")
-    try:
-        networks = await Networks.open(config, records, Tree(path, path))
-        try:
-            yield networks
-        finally:
-            await networks.close()
-    finally:
-        records.close()
+def opened(path: Path, config: Config = CONFIG) -> AbstractAsyncContextManager[Networks]:
+    return opened_networks(path, config)
 
 
 async def join(networks: Networks, servers: dict[str, Namespace], name: str, network: str, *ports: PortRequest) -> str:
@@ -95,12 +62,12 @@ async def test_the_user_chain_is_the_administrators(
         await join(networks, servers, "a", "bridge", published)
         user = [family(host), TABLE, "user"]
         host.run("nft", "add", "rule", *user, "ip", "saddr", NEIGHBOUR, "drop")
-        assert ask(neighbour, HOST, 8080) == "nothing"
+        assert silent(neighbour, HOST, 8080)
         host.run("nft", "delete", "chain", family(host), TABLE, "forward")
         while "written anew" not in caplog.text and "writing it anew" not in caplog.text:
             await asyncio.sleep(0.01)
     async with opened(tmp_path) as networks:
-        assert ask(neighbour, HOST, 8080) == "nothing"
+        assert silent(neighbour, HOST, 8080)
         caplog.clear()
         host.run("nft", "flush", "chain", *user)
         await networks.create(Network("", "other", "bridge", ""))  # the daemon's own change is no loss
@@ -108,7 +75,9 @@ async def test_the_user_chain_is_the_administrators(
         assert "anew" not in caplog.text
 
 
-async def test_without_rules_of_ours(host: Namespace, neighbour: Namespace, servers: dict[str, Namespace], tmp_path: Path) -> None:
+async def test_without_rules_of_ours(
+    host: Namespace, neighbour: Namespace, servers: dict[str, Namespace], tmp_path: Path
+) -> None:
     async with opened(tmp_path):
         assert TABLE in host.run("nft", "list", "tables")
     async with opened(tmp_path, replace(CONFIG, iptables=False)) as networks:
@@ -121,4 +90,4 @@ async def test_without_rules_of_ours(host: Namespace, neighbour: Namespace, serv
         host.run("ip", "address", "add", "127.0.0.5/32", "dev", "lo")
         servers["local"] = server("local", "nsenter", "-t", str(host.pid), "-n")
         servers["a"].run("ip", "route", "add", "127.0.0.5", "via", BRIDGE, check=False)
-        assert ask(servers["a"], "127.0.0.5", 80) == "nothing"
+        assert silent(servers["a"], "127.0.0.5", 80)

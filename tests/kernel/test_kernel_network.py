@@ -4,137 +4,25 @@ import asyncio
 import itertools
 import os
 import socket
-import subprocess
-import sys
-import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 import pytest
 
 from compat_engine.config import Config
 from compat_engine.errors import Internal
-from compat_engine.kernel.netns import network_of
 from compat_engine.network.claims import EndpointRequest
 from compat_engine.network.model import Network, PortRequest
 from compat_engine.network.networks import Networks
-from compat_engine.store.records import Records
-from compat_engine.store.tree import Tree
+from tests.support.hosts import HOST, NEIGHBOUR, Namespace, ask, namespace, opened_networks, server, silent
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
-HOST, NEIGHBOUR, BRIDGE = "198.51.100.1", "198.51.100.2", "10.231.9.1"
+BRIDGE = "10.231.9.1"
 CONFIG = Config(bridge="cetst0", bip=f"{BRIDGE}/24", default_address_pools=(("10.232.0.0/16", 24),))
-SERVER = """
-import socket, sys, threading
-tcp = socket.create_server(("0.0.0.0", 80))
-udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); udp.bind(("0.0.0.0", 81))
-def answer():
-    while True:
-        data, peer = udp.recvfrom(100)
-        udp.sendto(f"{sys.argv[1]} {peer[0]}".encode(), peer)
-threading.Thread(target=answer, daemon=True).start()
-print("ready", flush=True)
-while True:
-    connection, peer = tcp.accept()
-    with connection: connection.sendall(f"{sys.argv[1]} {peer[0]}".encode())
-"""
 
 
-@dataclass
-class Namespace:
-    """A network namespace held by one process."""
-
-    process: subprocess.Popen[str]
-
-    @property
-    def pid(self) -> int:
-        return self.process.pid
-
-    @property
-    def fd(self) -> int:
-        return os.open(f"/proc/{self.pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-
-    def run(self, *command: str, check: bool = True) -> str:
-        argv = ["nsenter", "-t", str(self.pid), "-n", *command]
-        return subprocess.run(argv, check=check, capture_output=True, text=True).stdout.strip()
-
-    def end(self) -> None:
-        self.process.kill()
-        self.process.wait()
-        if self.process.stdout:
-            self.process.stdout.close()
-
-
-def namespace(*command: str) -> Namespace:
-    made = started("unshare", "--net", *command)
-    process = made.process
-    while process.poll() is None and not _elsewhere(process.pid):
-        time.sleep(0.002)
-    return made
-
-
-def _elsewhere(pid: int) -> bool:
-    try:
-        return os.readlink(f"/proc/{pid}/ns/net") != os.readlink("/proc/thread-self/ns/net")
-    except OSError:  # it has ended, and is to be reaped
-        return False
-
-
-def started(*command: str) -> Namespace:
-    return Namespace(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
-
-
-def server(name: str, *entering: str) -> Namespace:
-    made = started(*(entering or ("unshare", "--net")), sys.executable, "-c", SERVER, name)
-    assert made.process.stdout
-    assert made.process.stdout.readline() == "ready\n"
-    return made
-
-
-@pytest.fixture
-def neighbour() -> Iterator[Namespace]:
-    made = namespace("sleep", "1000")
-    yield made
-    made.end()
-
-
-@pytest.fixture
-def host(neighbour: Namespace) -> Iterator[Namespace]:
-    """With an address on the neighbour's wire. This thread, and the threads it starts, are in it during the test."""
-    made = namespace("sleep", "1000")
-    made.run("ip", "link", "set", "lo", "up")
-    made.run("ip", "link", "add", "wire", "type", "veth", "peer", "name", "wire", "netns", str(neighbour.pid))
-    for end, address in ((made, HOST), (neighbour, NEIGHBOUR)):
-        end.run("ip", "address", "add", f"{address}/24", "dev", "wire")
-        end.run("ip", "link", "set", "wire", "up")
-    fd = made.fd
-    with network_of(fd):
-        yield made
-    os.close(fd)
-    made.end()
-
-
-@pytest.fixture
-def servers() -> Iterator[dict[str, Namespace]]:
-    made: dict[str, Namespace] = {}
-    yield made
-    for one in made.values():
-        one.end()
-
-
-@asynccontextmanager
-async def opened(path: Path) -> AsyncIterator[Networks]:
-    records = Records(path / "state.db")
-    try:
-        networks = await Networks.open(CONFIG, records, Tree(path, path))
-        try:
-            yield networks
-        finally:
-            await networks.close()
-    finally:
-        records.close()
+def opened(path: Path) -> AbstractAsyncContextManager[Networks]:
+    return opened_networks(path, CONFIG)
 
 
 async def join(networks: Networks, servers: dict[str, Namespace], name: str, network: str, *ports: PortRequest) -> str:
@@ -142,32 +30,6 @@ async def join(networks: Networks, servers: dict[str, Namespace], name: str, net
     endpoint = await networks.reserve(name, network, name=name, asked=EndpointRequest(ports=ports))
     await networks.connect(endpoint, servers[name].pid)
     return endpoint.ip
-
-
-CLIENT = """
-import socket, sys
-address, port, kind = sys.argv[1], int(sys.argv[2]), sys.argv[3]
-try:
-    if kind == "udp":
-        client = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); client.settimeout(float(sys.argv[4]))
-        client.sendto(b"x", (address, port))
-    else:
-        client = socket.create_connection((address, port), float(sys.argv[4]))
-        client.shutdown(socket.SHUT_WR)
-    print(client.recv(100).decode())
-except OSError:
-    print("nothing")
-"""
-
-
-def ask(where: Namespace, address: str, port: int, kind: str = "tcp", seconds: float = 30) -> str:
-    """What a client in `where` hears: the server's name and the client's address as the server sees it."""
-    return where.run(sys.executable, "-I", "-S", "-c", CLIENT, address, str(port), kind, str(seconds))
-
-
-def silent(where: Namespace, address: str, port: int) -> bool:
-    """Whether a client in `where` hears nothing: it is refused, or waits for half a second."""
-    return ask(where, address, port, seconds=0.5) == "nothing"
 
 
 async def test_who_reaches_whom(host: Namespace, neighbour: Namespace, servers: dict[str, Namespace], tmp_path: Path) -> None:
@@ -242,7 +104,9 @@ async def test_fifty_at_once(host: Namespace, tmp_path: Path) -> None:
         try:
 
             async def start(number: int, member: Namespace) -> str:
-                endpoint = await networks.reserve(f"c{number}", "bridge", name=f"n{number}", asked=EndpointRequest(ports=[PortRequest(80)]))
+                endpoint = await networks.reserve(
+                    f"c{number}", "bridge", name=f"n{number}", asked=EndpointRequest(ports=[PortRequest(80)])
+                )
                 await networks.connect(endpoint, member.pid)
                 return endpoint.ip
 

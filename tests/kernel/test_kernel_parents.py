@@ -7,20 +7,10 @@ import pytest
 from compat_engine.errors import Internal
 from compat_engine.network.model import Network, Pool
 from compat_engine.network.networks import Networks
-from tests.kernel.test_kernel_network import (  # the fixtures are used by name
-    NEIGHBOUR,
-    Namespace,
-    ask,
-    host,
-    join,
-    neighbour,
-    opened,
-    pytestmark,
-    server,
-    servers,
-)
+from tests.kernel.test_kernel_network import join, opened, pytestmark
+from tests.support.hosts import NEIGHBOUR, Namespace, ask, server
 
-__all__ = ["host", "neighbour", "pytestmark", "servers"]
+__all__ = ["pytestmark"]
 SUBNET = Pool("198.51.100.0/24", ip_range="198.51.100.128/25", gateway=NEIGHBOUR)
 
 

@@ -4,11 +4,16 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
+from compat_engine.config import Config
 from compat_engine.kernel.netns import network_of
+from compat_engine.network.networks import Networks
+from compat_engine.store.records import Records
+from compat_engine.store.tree import Tree
 
 HOST, NEIGHBOUR = "198.51.100.1", "198.51.100.2"
 HOST6, NEIGHBOUR6 = "2001:db8:99::1", "2001:db8:99::2"
@@ -58,9 +63,16 @@ class Namespace:
 def namespace(*command: str) -> Namespace:
     made = started("unshare", "--net", *command)
     process = made.process
-    while process.poll() is None and os.readlink(f"/proc/{process.pid}/ns/net") == os.readlink("/proc/self/ns/net"):
+    while process.poll() is None and not _elsewhere(process.pid):
         time.sleep(0.002)
     return made
+
+
+def _elsewhere(pid: int) -> bool:
+    try:
+        return os.readlink(f"/proc/{pid}/ns/net") != os.readlink("/proc/thread-self/ns/net")
+    except OSError:  # it has ended, and is to be reaped
+        return False
 
 
 def started(*command: str) -> Namespace:
@@ -100,10 +112,10 @@ import socket, sys
 address, port, kind = sys.argv[1], int(sys.argv[2]), sys.argv[3]
 try:
     if kind == "udp":
-        client = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM); client.settimeout(1)
+        client = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM); client.settimeout(float(sys.argv[4]))
         client.sendto(b"x", (address, port))
     else:
-        client = socket.create_connection((address, port), 1)
+        client = socket.create_connection((address, port), float(sys.argv[4]))
         client.shutdown(socket.SHUT_WR)
     print(client.recv(100).decode())
 except OSError:
@@ -111,6 +123,25 @@ except OSError:
 """
 
 
-def ask(where: Namespace, address: str, port: int, kind: str = "tcp") -> str:
+def ask(where: Namespace, address: str, port: int, kind: str = "tcp", seconds: float = 30) -> str:
     """What a client in `where` hears: the server's name and the client's address as the server sees it."""
-    return where.run(sys.executable, "-I", "-S", "-c", CLIENT, address, str(port), kind)
+    return where.run(sys.executable, "-I", "-S", "-c", CLIENT, address, str(port), kind, str(seconds))
+
+
+def silent(where: Namespace, address: str, port: int) -> bool:
+    """Whether a client in `where` hears nothing: it is refused, or waits for half a second."""
+    return ask(where, address, port, seconds=0.5) == "nothing"
+
+
+@asynccontextmanager
+async def opened_networks(path: Path, config: Config) -> AsyncIterator[Networks]:
+    """The networks of a daemon whose roots are `path`, until it ends in order."""
+    records = Records(path / "state.db")
+    try:
+        networks = await Networks.open(config, records, Tree(path, path))
+        try:
+            yield networks
+        finally:
+            await networks.close()
+    finally:
+        records.close()
