@@ -282,7 +282,7 @@ class Shim(Watcher):
             child.stdio.attach(Attachment(self.loop, channel.adopt(fds.pop()), message.get("attach") or {}))
         try:
             if self._main.code >= 0 or not self._main.started:
-                raise ProcessLookupError
+                raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH))
             self._fork_exec(child, lambda stdio, sync: join.run(raw, self._main.pidfd, self._plan.cgroups, stdio, sync))
         except (OSError, Failure) as error:
             failure = _not_forked(error)
@@ -302,7 +302,7 @@ class Shim(Watcher):
 def _not_forked(error: OSError | Failure) -> Failure:
     if isinstance(error, Failure):
         return error
-    if error.errno in (errno.ENOMEM, errno.ESRCH):  # the container's pid namespace has just ended
+    if error.errno in (errno.ENOMEM, errno.ESRCH):  # it, or its pid namespace, has just ended
         return Failure(error.errno, "fork", "container is not running")
     return Failure(error.errno or 0, "fork", f"unable to start the process: {reason(error)}")
 
