@@ -239,7 +239,7 @@ class LinuxRuntime:
         pid, started = bundles.init(shim.bundle)
         try:
             await shim.send({"op": protocol.HELLO})  # one that is about to leave answers with the exit
-            if started:
+            if started and bundles.exit(shim.bundle) is None:
                 shim.exists(pid)
                 return True
             state = await asyncio.wait_for(shim.state, ANSWER_SECONDS)
