@@ -221,6 +221,17 @@ def test_exec(daemon: Daemon) -> None:
     assert container.exited()["code"] == 137
 
 
+def test_an_exec_needs_a_running_container(daemon: Daemon) -> None:
+    container = daemon.run(daemon.spec(process("true")))
+    container.expect(protocol.CREATED)
+    client = container.exec("early", process("true"))
+    assert container.expect(protocol.EXEC_FAILED)["text"] == "container is not running"
+    assert read_all(client) == b""
+    container.tell(protocol.GO)
+    container.expect(protocol.STARTED)
+    assert container.exited()["code"] == 0
+
+
 def test_an_exec_is_in_the_containers_cgroups_and_terminal(daemon: Daemon) -> None:
     container = daemon.start("sleep", "100")
     client = container.exec("t", process("sh", "-c", "tty; stty size; cat /proc/self/cgroup", tty=True, console=(33, 44)))
