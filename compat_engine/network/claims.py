@@ -108,8 +108,7 @@ class Claims:
         if asked.mac and not is_mac(asked.mac):
             raise InvalidParameter(f"invalid MAC address {asked.mac}")
         for text in asked.link_local:
-            if not (address := parse_address(text)) or not address.is_link_local:
-                raise InvalidParameter(f"invalid link local IP address: {text}")
+            _check_link_local(text)
         try:
             for leases in self._leases[network.id]:
                 endpoint = _lease(network, leases, endpoint, asked)
@@ -124,7 +123,7 @@ class Claims:
         endpoint = replace(
             endpoint,
             mac=asked.mac.replace("-", ":").lower(),
-            link_local=tuple(map(_link_local, asked.link_local)),
+            link_local=tuple(asked.link_local),
             gw_priority=asked.gw_priority,
             interface=_free_name(network.options.get(INTERFACE_PREFIX, "eth"), {other.interface for other in others}),
         )
@@ -168,11 +167,10 @@ def _lease(network: Network, leases: Leases, endpoint: Endpoint, asked: Endpoint
     return replace(endpoint, ipv6=address, ipv6_prefix_len=subnet.prefixlen, ipv6_gateway=gateway)
 
 
-def _link_local(text: str) -> str:
+def _check_link_local(text: str) -> None:
     address = parse_address(text)
     if not address or not address.is_link_local:
         raise InvalidParameter(f"invalid link local IP address: {text}")
-    return text
 
 
 def _unavailable(network: Network, subnet: Subnet, ip: str) -> EngineError:
