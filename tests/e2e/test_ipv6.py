@@ -1,13 +1,12 @@
 """IPv6 as users ask for it: `network create --ipv6`, `--ip6`, `-p`, names."""
 
-import http.client
 import os
-import socket
 from collections.abc import Iterator
 
 import pytest
 
 from tests.support.docker import Docker, eventually
+from tests.support.ports import fetch, free_port
 
 pytestmark = pytest.mark.skipif(not os.path.exists("/proc/net/if_inet6"), reason="needs IPv6")
 SERVER = "mkdir -p /www; echo -n hello > /www/index.html; exec httpd -f -p [::]:80 -h /www"
@@ -20,23 +19,6 @@ def network(docker: Docker, unique: str) -> Iterator[str]:
     yield unique
     docker.clean()
     docker("network", "rm", unique)
-
-
-def free_port() -> int:
-    with socket.create_server(("::", 0), family=socket.AF_INET6, dualstack_ipv6=True) as probe:
-        return int(probe.getsockname()[1])
-
-
-def fetch(host: str, port: int) -> str:
-    """The body served there; "" while nothing answers."""
-    connection = http.client.HTTPConnection(host, port, timeout=3)
-    try:
-        connection.request("GET", "/")
-        return connection.getresponse().read().decode()
-    except (OSError, http.client.HTTPException):
-        return ""
-    finally:
-        connection.close()
 
 
 def prefix() -> str:

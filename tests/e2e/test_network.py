@@ -1,6 +1,5 @@
 """The default bridge, published ports, and the files a container resolves names with."""
 
-import http.client
 import socket
 import subprocess
 import sys
@@ -12,21 +11,9 @@ import pytest
 
 from tests.support.docker import Docker, eventually
 from tests.support.leftovers import RUN
-from tests.support.ports import can_bind, free_port
+from tests.support.ports import can_bind, fetch, free_port
 
 SERVER = "mkdir -p /www; echo -n hello > /www/index.html; exec httpd -f -p 80 -h /www"
-
-
-def fetch(host: str, port: int) -> str:
-    """The body served there; "" while nothing answers."""
-    connection = http.client.HTTPConnection(host, port, timeout=10)
-    try:
-        connection.request("GET", "/")
-        return connection.getresponse().read().decode()
-    except (OSError, http.client.HTTPException):
-        return ""
-    finally:
-        connection.close()
 
 
 def serve(docker: Docker, *args: str) -> str:

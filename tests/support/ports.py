@@ -1,5 +1,6 @@
-"""Ports for tests to publish or to listen on."""
+"""Ports for tests to publish or to listen on, and what is served there."""
 
+import http.client
 import random
 import socket
 
@@ -21,3 +22,15 @@ def can_bind(port: int, address: str = "", kind: int = socket.SOCK_STREAM) -> bo
         except OSError:
             return False
         return True
+
+
+def fetch(host: str, port: int) -> str:
+    """The body served there; "" while nothing answers."""
+    connection = http.client.HTTPConnection(host, port, timeout=10)
+    try:
+        connection.request("GET", "/")
+        return connection.getresponse().read().decode()
+    except (OSError, http.client.HTTPException):
+        return ""
+    finally:
+        connection.close()
