@@ -40,7 +40,7 @@ class Config:
     ip_forward: bool = True  # whether the daemon turns on the host's IP forwarding
     nft_table: str = ""  # nftables table (family inet and ip); "" derives compat-<bridge> from the bridge's name
     log_driver: str = "json-file"
-    log_opts: dict[str, str] = field(default_factory=lambda: {"max-size": "100m", "max-file": "3"})
+    log_opts: dict[str, str] = field(default_factory=dict)  # of containers with the log driver above
     default_shm_size: int = 64 << 20  # bytes
     shutdown_timeout: int = 15  # seconds
     live_restore: bool = False  # whether containers survive an orderly stop of the daemon; a crash they always do
@@ -70,6 +70,7 @@ class _Option:
     field: str
     convert: Callable[[Any], Any]
     many: bool = False
+    gathered: bool = False  # repeatable as a flag, but converted as a whole
     short: str = ""
     help: str = ""
 
@@ -147,6 +148,12 @@ def _level(value: Any) -> str:
 
 
 def _mapping(value: Any) -> dict[str, str]:
+    """daemon.json's {name: value}, or a list of a flag's NAME=VALUE."""
+    if isinstance(value, list):
+        words = [_word(item).partition("=") for item in value]
+        if not all(equals for _, equals, _ in words):
+            raise ValueError("NAME=VALUE is wanted")
+        return {name: item for name, _, item in words}
     if not isinstance(value, dict):
         raise ValueError("an object is wanted")
     return {str(name): str(item) for name, item in value.items()}
@@ -178,7 +185,15 @@ OPTIONS = (
     _Option("iptables", "iptables", _flag, help="keep rules in the host's packet filter (true)"),
     _Option("ip-forward", "ip_forward", _flag, help="turn on the host's IP forwarding (true)"),
     _Option("nft-table", "nft_table", _word, help="nftables table (compat-BRIDGE)"),
-    _Option("log-driver", "log_driver", _word, help="log driver of new containers: json-file or none"),
+    _Option("log-driver", "log_driver", _word, help="log driver of new containers: json-file, local or none"),
+    _Option("log-opts", "log_opts", _mapping, gathered=True, help="NAME=VALUE, option of the log driver"),
+    _Option(
+        "default-network-opts",
+        "default_network_opts",
+        _network_options,
+        gathered=True,
+        help="DRIVER=NAME=VALUE, option of networks yet to be made",
+    ),
     _Option("default-shm-size", "default_shm_size", _number, help="bytes of /dev/shm in new containers"),
     _Option("shutdown-timeout", "shutdown_timeout", _number, help="seconds containers get when the daemon stops"),
     _Option("live-restore", "live_restore", _flag, help="leave containers running when the daemon stops"),
@@ -207,13 +222,11 @@ OPTIONS = (
     _Option("max-concurrent-uploads", "max_concurrent_uploads", _positive, help="layers at once in a push"),
     _Option("max-download-attempts", "max_download_attempts", _positive, help="tries of each layer"),
 )
-_FILE_ONLY = (
-    _Option("log-opts", "log_opts", _mapping),
-    _Option("default-network-opts", "default_network_opts", _network_options),
-)
 _FLAG_NAMES = {
     "hosts": "host",
     "labels": "label",
+    "log-opts": "log-opt",
+    "default-network-opts": "default-network-opt",
     "dns-opts": "dns-opt",
     "default-address-pools": "default-address-pool",
     "registry-mirrors": "registry-mirror",
@@ -235,7 +248,7 @@ def from_arguments(arguments: Sequence[str]) -> Config:
             f"the following directives are specified both as a flag and in the configuration file: {', '.join(both)}"
         )
     changes = {}
-    for option in (*OPTIONS, *_FILE_ONLY):
+    for option in OPTIONS:
         value = flags.get(option.key, file.get(option.key))
         if value is not None:
             changes[option.field] = _convert(option, value)
@@ -265,7 +278,7 @@ def _read_file(path: Path, required: bool) -> dict[str, Any]:
         raise InvalidParameter(f"unable to configure the Docker daemon with file {path}: invalid JSON: {error}") from error
     if not isinstance(content, dict):
         raise InvalidParameter(f"unable to configure the Docker daemon with file {path}: an object is wanted")
-    unknown = sorted(set(content) - {option.key for option in (*OPTIONS, *_FILE_ONLY)})
+    unknown = sorted(set(content) - {option.key for option in OPTIONS})
     if unknown:
         raise InvalidParameter(
             f"unable to configure the Docker daemon with file {path}: "
@@ -283,6 +296,6 @@ def _parser() -> argparse.ArgumentParser:
         if option.convert is _flag:
             parser.add_argument(*names, dest=option.key, nargs="?", const="true", default=None, help=option.help)
         else:
-            action = "append" if option.many else "store"
+            action = "append" if option.many or option.gathered else "store"
             parser.add_argument(*names, dest=option.key, action=action, default=None, metavar="VALUE", help=option.help)
     return parser

@@ -15,6 +15,7 @@ from aiohttp import web
 from compat_engine import __version__
 from compat_engine.api.app import make_app, make_runner
 from compat_engine.config import Config
+from compat_engine.engine import logconfig
 from compat_engine.engine.containers.stop import end
 from compat_engine.engine.events import Events
 from compat_engine.engine.execs import Execs
@@ -22,7 +23,7 @@ from compat_engine.engine.monitor import Monitor
 from compat_engine.engine.parts import Engine
 from compat_engine.engine.recover import recover, resume
 from compat_engine.engine.registry import Registry
-from compat_engine.errors import Conflict
+from compat_engine.errors import Conflict, InvalidParameter
 from compat_engine.images.images import Images
 from compat_engine.images.registry.registries import Registries
 from compat_engine.listeners import listen
@@ -47,6 +48,10 @@ LEVELS = {
 def run(config: Config) -> None:
     """Serve until SIGTERM or SIGINT. Raises EngineError or OSError when it cannot start."""
     logging.basicConfig(level=LEVELS[config.log_level], format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    try:
+        logconfig.check(config.log_driver, config.log_opts)
+    except InvalidParameter as error:
+        raise InvalidParameter(f"failed to set log opts: {error}") from error
     asyncio.run(_main(config))
 
 

@@ -4,21 +4,20 @@ import os
 from contextlib import AsyncExitStack
 from dataclasses import replace
 
-from compat_engine.engine import volumes
+from compat_engine.engine import logconfig, volumes
 from compat_engine.engine.compile import Inputs, environment, rlimits
 from compat_engine.engine.links import link_variables, links_alive, links_in_force
-from compat_engine.engine.logattrs import log_attributes
 from compat_engine.engine.netfiles import network_files
 from compat_engine.engine.parts import Engine
 from compat_engine.engine.registry import Container
 from compat_engine.engine.resources import devices, resources
 from compat_engine.engine.security import parse_security
-from compat_engine.engine.validate import size_bytes, validate_start
+from compat_engine.engine.validate import validate_start
 from compat_engine.errors import Conflict, Internal, InvalidParameter
 from compat_engine.network.model import Endpoint
 from compat_engine.runtime.capabilities import resolve
 from compat_engine.runtime.shm import mount_shm, unmount_shm
-from compat_engine.shim.spec import Log, Namespaces, Process, User
+from compat_engine.shim.spec import Namespaces, Process, User
 from compat_engine.wire.container import HostConfig
 from compat_engine.wire.exec import ExecCreate
 
@@ -46,7 +45,7 @@ async def prepare(engine: Engine, container: Container, endpoints: dict[str, End
         seccomp=_seccomp(engine, host, caps),
         devices=nodes,
         files=network_files(engine, container, endpoints, hostname, links),
-        log=_log(engine, container),
+        log=logconfig.plan(engine.tree, record),
         shm=_shm(engine, container, undo),
         hostname=hostname,
         shm_size=host.ShmSize or engine.config.default_shm_size,
@@ -154,16 +153,6 @@ def _seccomp(engine: Engine, host: HostConfig, caps: tuple[str, ...]) -> str:
     if profile == "unconfined" or (host.Privileged and profile == "builtin"):
         return ""
     return engine.seccomp.path_for(profile, frozenset(caps))
-
-
-def _log(engine: Engine, container: Container) -> Log:
-    config = container.record.host_config.LogConfig
-    if config.Type == "none":
-        return Log(driver="none")
-    options = {**engine.config.log_opts, **(config.Config or {})}
-    size = size_bytes(options.get("max-size", "-1"))
-    attributes = log_attributes(container.record.config, options)
-    return Log("json-file", str(engine.tree.log(container.id)), size, int(options.get("max-file", "1")), attributes)
 
 
 def exec_process(engine: Engine, container: Container, request: ExecCreate) -> Process:

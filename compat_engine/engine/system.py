@@ -79,7 +79,7 @@ async def info(engine: Engine) -> dict[str, Any]:
             "Volume": ["local"],
             "Network": ["bridge", "host", "null"],
             "Authorization": None,
-            "Log": ["json-file", "none"],
+            "Log": ["json-file", "local"],
         },
         **limits,
         "KernelMemoryTCP": False,

@@ -5,6 +5,7 @@ import re
 import signal
 from pathlib import Path
 
+from compat_engine.engine import logconfig
 from compat_engine.engine.security import parse_security
 from compat_engine.errors import Internal, InvalidParameter
 from compat_engine.runtime.capabilities import resolve
@@ -20,15 +21,14 @@ _SHORTEST_CHECK = 1_000_000  # nanoseconds
 _SYSCTL = re.compile(r"net\..+|kernel\.(msgmax|msgmnb|msgmni|sem|shmall|shmmax|shmmni|shm_rmid_forced)|fs\.mqueue\..+")
 _SIGNAL = re.compile(r"([A-Z0-9]+?)(?:([+-])(\d{1,2}))?")
 _PORT = re.compile(r"\d+(-\d+)?(/(tcp|udp|sctp))?", re.IGNORECASE)
-_LOG_OPTS = frozenset(("max-size", "max-file", "labels", "labels-regex", "env", "env-regex", "tag", "mode", "max-buffer-size"))
-_SIZE = re.compile(r"(\d+)\s*([kmgtKMGT]?)[iI]?[bB]?")
 
 
 def validate(config: Config, host: HostConfig) -> list[str]:
     """Warnings for the client; raises InvalidParameter, or NotImplementedHere for what this engine does not have."""
     warnings: list[str] = []
-    for check in (_identity, _restart, _modes, _ports, _health, _memory, _cpu, _other_resources, _logging, _forwarding, _absent):
+    for check in (_identity, _restart, _modes, _ports, _health, _memory, _cpu, _other_resources, _forwarding, _absent):
         warnings += check(config, host) or ()
+    logconfig.check(host.LogConfig.Type or "json-file", host.LogConfig.Config or {})
     parse_security(host.SecurityOpt or ())
     resolve(host.CapAdd or (), host.CapDrop or (), bool(host.Privileged))
     return warnings
@@ -45,16 +45,6 @@ def signal_number(word: str) -> int:
     if not isinstance(number, signal.Signals) or (sign and not base.startswith("RT")):
         raise InvalidParameter(f"invalid signal: {word}")
     return int(number) + int(f"{sign or ''}{offset or 0}")
-
-
-def size_bytes(text: str) -> int:
-    """ "10m" -> bytes, 1024-based; -1 stays -1. Raises InvalidParameter."""
-    if text.strip() == "-1":
-        return -1
-    match = _SIZE.fullmatch(text.strip())
-    if not match or len(match[1]) > _DIGITS:
-        raise InvalidParameter(f"invalid size: '{text}'")
-    return int(match[1]) << (10 * " kmgt".index(match[2].lower() or " "))
 
 
 def _identity(config: Config, host: HostConfig) -> None:
@@ -234,21 +224,6 @@ def _other_resources(config: Config, host: HostConfig) -> None:
             raise InvalidParameter(f"ulimit soft limit must be less than or equal to hard limit: {limit.Soft} > {limit.Hard}")
     for rule in host.DeviceCgroupRules or ():
         parse_rule(rule)
-
-
-def _logging(config: Config, host: HostConfig) -> None:
-    driver = host.LogConfig.Type or "json-file"
-    if driver not in ("json-file", "none"):
-        raise InvalidParameter(f'error looking up logging plugin {driver}: plugin "{driver}" not found')
-    for name, value in (host.LogConfig.Config or {}).items():
-        if driver == "json-file" and name not in _LOG_OPTS:
-            raise InvalidParameter(f"unknown log opt '{name}' for json-file log driver")
-        if name == "mode" and value not in ("", "blocking", "non-blocking"):
-            raise InvalidParameter(f"logger: logging mode not supported: {value}")
-        if name == "max-size":
-            size_bytes(value)
-        if name == "max-file" and _number(value) < 1:
-            raise InvalidParameter("max-file cannot be less than 1")
 
 
 def _forwarding(config: Config, host: HostConfig) -> list[str]:

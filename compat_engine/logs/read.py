@@ -5,26 +5,34 @@ import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from itertools import takewhile
 from pathlib import Path
 from threading import Lock
 
-from compat_engine.logs.decode import encoder, records, within
+from compat_engine.logs.encode import encoder, within
 from compat_engine.logs.files import LogFile, newer, open_all
+from compat_engine.logs.jsonfile import JsonFile
+from compat_engine.logs.localfile import LocalFile
 from compat_engine.logs.query import LogQuery
+from compat_engine.logs.record import Record
 
+DRIVERS: dict[str, type[LogFile]] = {"json-file": JsonFile, "local": LocalFile}
+"""Those whose logs can be read, and what reads one file."""
 Watch = Callable[[], Awaitable[int]]
 """Gives the read end of a non-blocking pipe that gets a byte whenever the log grew and is closed when the container has ended; -1
 when it does not run. The reader closes it."""
 _GRACE = 0.2  # seconds an `until` in the future waits for records that were written in time
 
 
-async def read(path: Path, query: LogQuery, raw: bool = False, watch: Watch | None = None) -> AsyncIterator[bytes]:
+async def read(
+    path: Path, query: LogQuery, raw: bool = False, watch: Watch | None = None, driver: str = "json-file"
+) -> AsyncIterator[bytes]:
     """Frames of the log at `path`, one a record, many in each chunk of up to some hundred KiB.
 
-    raw: the container has a tty, so lines go out bare. watch: called with query.follow, before anything is read. Then the
-    iteration lasts until the container has ended, or `query.until_ns` has passed.
+    raw: the container has a tty, so lines go out bare. watch: called with query.follow, before anything is read. driver: one of
+    DRIVERS. With a watch the iteration lasts until the container has ended, or `query.until_ns` has passed.
     """
-    reader = LogReader(path, query, raw)
+    reader = LogReader(path, query, raw, DRIVERS[driver])
     pipe = await watch() if query.follow and watch else -1
     try:
         async for frames in _iterate(reader, query, pipe):
@@ -83,8 +91,8 @@ async def _growth(wake: asyncio.Event, watch: int, until_ns: int) -> bool:
 class LogReader:
     """Where one client is in the files of one log. Blocking, for use in threads; `close` when done, at any time."""
 
-    def __init__(self, path: Path, query: LogQuery, raw: bool) -> None:
-        self._path, self._query = path, query
+    def __init__(self, path: Path, query: LogQuery, raw: bool, kind: type[LogFile]) -> None:
+        self._path, self._query, self._kind = path, query, kind
         self._encode, self._within = encoder(query, raw), within(query)
         self._files: list[LogFile] | None = None
         self._lock = Lock()  # a cancelled reader is closed while a thread may still be reading for it
@@ -93,10 +101,10 @@ class LogReader:
     def next_frames(self) -> bytes | None:
         """Frames of the next chunk (b"" when nothing in it was wanted), None when there is no more for now."""
         with self._lock:
-            lines = b"" if self.done else self._next_lines()
-            if not lines:
+            data = b"" if self.done else self._next_data()
+            if not data:
                 return None
-            wanted, self.done = self._within(records(lines))
+            wanted, self.done = self._within(self._decode(data))
             return self._encode(wanted)
 
     def close(self) -> None:
@@ -106,37 +114,58 @@ class LogReader:
                 file.close()
             self._files = []
 
-    def _next_lines(self) -> bytes:
+    def _decode(self, data: bytes) -> list[Record]:
+        assert self._files
+        return self._files[0].records(data)
+
+    def _next_data(self) -> bytes:
+        """Whole records of the file that is the first then."""
         if self._files is None:
             self._files = self._open()
         files = self._files
         while True:
-            files += [] if files else open_all(self._path)
+            files += [] if files else open_all(self._path, self._kind)
             if not files:
                 return b""
-            if lines := files[0].next_lines():
-                return lines
+            if data := files[0].next_records():
+                return data
             if len(files) == 1:
                 files += newer(self._path, files[0])
             if len(files) == 1:
                 return b""
             # It was written to the very end before it was rotated, perhaps after our last look.
-            if lines := files[0].next_lines():
-                return lines
+            if data := files[0].next_records():
+                return data
             files.pop(0).close()
 
     def _open(self) -> list[LogFile]:
-        files = open_all(self._path)
+        files = open_all(self._path, self._kind)
         if self._query.tail >= 0:
-            _seek_tail(files, self._query.tail)
+            files = _last(files, self._query.tail)
         if self._query.since_ns:
-            for file in files:
-                file.seek_time(self._query.since_ns)
+            files = _since(files, self._query.since_ns)
         return files
 
 
-def _seek_tail(files: list[LogFile], count: int) -> None:
-    """Place the files so that together they give their last `count` lines."""
+def _last(files: list[LogFile], count: int) -> list[LogFile]:
+    """Those that together give their last `count` records, placed there; the file being written is always one."""
     missing = count
-    for file in reversed(files):
-        missing -= file.seek_last(missing)
+    for index in range(len(files) - 1, -1, -1):
+        missing -= files[index].seek_last(missing)
+        if missing <= 0:
+            return _without(files, index)
+    return files
+
+
+def _since(files: list[LogFile], since_ns: int) -> list[LogFile]:
+    old = sum(1 for _ in takewhile(lambda file: file.ends_before(since_ns), files[:-1]))
+    files = _without(files, old)
+    for file in files:
+        file.seek_time(since_ns)
+    return files
+
+
+def _without(files: list[LogFile], first: int) -> list[LogFile]:
+    for file in files[:first]:
+        file.close()
+    return files[first:]

@@ -13,7 +13,7 @@ from compat_engine.shim.bundle import Bundle
 from compat_engine.shim.child import Child, Script, Watcher
 from compat_engine.shim.connections import Connections
 from compat_engine.shim.failure import Failure, place, reason, step, unexpected
-from compat_engine.shim.jsonlog import JsonLog
+from compat_engine.shim.filelog import open_log
 from compat_engine.shim.loop import Loop
 from compat_engine.shim.plan import Plan, Stream
 from compat_engine.shim.stdio import Log, NoLog
@@ -108,7 +108,7 @@ class Shim(Watcher):
         self._children[child.pid] = child
 
     def _open_log(self) -> Log:
-        return JsonLog(self._plan.log, self._bundle.report) if self._plan.log.driver == "json-file" else NoLog()
+        return NoLog() if self._plan.log.driver == "none" else open_log(self._plan.log, self._bundle.report)
 
     def on_message(self, child: Child, message: channel.Message) -> None:
         """init has its namespaces."""

@@ -126,12 +126,18 @@ class CgroupDir:
 
 @dataclass(frozen=True, slots=True)
 class Log:
-    """Where the shim writes output. driver "json-file" or "none"; max_size in bytes, -1 unlimited; max_file >= 1."""
+    """Where the shim writes output. driver "json-file", "local" or "none"; max_size in bytes, -1 unlimited; max_file >= 1.
+
+    compress: rotated files. buffer: bytes of output that may be kept while the log cannot be written, and lost beyond; -1 lets
+    the container wait instead (`mode` blocking).
+    """
 
     driver: str = "json-file"
     path: str = ""  # absolute path of the current log file
     max_size: int = -1
     max_file: int = 1
+    compress: bool = False
+    buffer: int = -1
     attrs: str = ""  # a JSON object written into every record ("" for none): the labels and env chosen by --log-opt
 
 

@@ -23,8 +23,8 @@ class Tree:
         """hosts, hostname, resolv.conf and the log of one container."""
         return self.containers / id
 
-    def log(self, id: str) -> Path:
-        return self.containers / id / f"{id}-json.log"
+    def log(self, id: str, driver: str = "json-file") -> Path:
+        return self.containers / id / ("local-logs/container.log" if driver == "local" else f"{id}-json.log")
 
     @property
     def blobs(self) -> Path:

@@ -212,6 +212,26 @@ def rotated_logs_are_read(engine: Engine) -> None:
 
 
 @check(LOGS)
+def driver_local_is_read(engine: Engine) -> None:
+    host = {"LogConfig": {"Type": "local", "Config": {"max-size": "20k", "max-file": "3"}}, **NONE}
+    container = engine.finish("seq", "1", "5000", host=host).id
+    seen = [int(line) for line in lines_of(engine, container)]
+    equal(seen, list(range(seen[0], 5001)), "the newest lines without a gap")
+    expect(1 < seen[0] < 4800, f"the oldest are gone: the first is {seen[0]}")
+    equal([int(line) for line in lines_of(engine, container, tail=900)], seen[-900:], "the tail")
+    equal(engine.inspect(container)["LogPath"], "", "path")
+
+
+@check(LOGS)
+def tags_and_expressions(engine: Engine) -> None:
+    options = {"labels-regex": "^co", "env-regex": "^SH", "tag": "{{.DaemonName}}={{upper .ImageName}}"}
+    host = {"LogConfig": {"Type": "json-file", "Config": options}, **NONE}
+    container = engine.finish("echo", "x", host=host, Labels={"color": "red"}, Env=["SHAPE=round"]).id
+    image = engine.inspect(container)["Config"]["Image"].upper().replace("/", "%2F").replace(":", "%3A")
+    equal(lines_of(engine, container, details=1), [f"SHAPE=round,color=red,tag=docker%3D{image} x".encode()], "line")
+
+
+@check(LOGS)
 def driver_none_cannot_be_read(engine: Engine) -> None:
     container = engine.create("true", host={"LogConfig": {"Type": "none"}, **NONE})
     engine.start(container)

@@ -73,7 +73,7 @@ class Api:
         """One that was created and never started."""
         record = ContainerRecord(
             id="ab" * 32, name=name, created="2026-01-01T00:00:00Z", config=ContainerConfig(Image="busybox", **config),
-            host_config=HostConfig(), image="sha256:" + "cd" * 32, endpoints={}, args=("sh",),
+            host_config=HostConfig.parse({"LogConfig": {"Type": "json-file"}}), image="sha256:" + "cd" * 32, endpoints={}, args=("sh",),
         )  # fmt: skip
         registry: Registry = self.engine.containers
         with registry.reserve(name, record.id):

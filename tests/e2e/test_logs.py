@@ -135,13 +135,62 @@ def test_no_log_no_logs(docker: Docker) -> None:
 
 
 def test_an_unknown_driver_is_refused(docker: Docker) -> None:
-    docker.fails("run", "--rm", "--log-driver", "nosuch", "busybox", "true", code=125)
+    said = docker.fails("run", "--rm", "--log-driver", "nosuch", "busybox", "true", code=125)
+    assert 'error looking up logging plugin nosuch: plugin "nosuch" not found' in said
 
 
 def test_a_bad_option_is_refused(docker: Docker) -> None:
     assert "unknown log opt 'nosuch'" in docker.fails("create", "--log-opt", "nosuch=1", "busybox")
 
 
+def test_a_bad_value_fails_the_start(docker: Docker) -> None:
+    id = docker("create", "--log-opt", "max-file=0", "busybox")
+    words = "failed to create task for container: failed to initialize logging driver: max-file cannot be less than 1"
+    assert words in docker.fails("start", id)
+    assert docker("inspect", "-f", "{{.State.Status}} {{.State.ExitCode}} {{.State.Error}}", id) == f"created 128 {words}"
+
+
+@pytest.mark.parametrize("driver", ["local", "json-file"])
+def test_compressed_rotation(docker: Docker, driver: str) -> None:
+    args = ["--log-driver", driver, "--log-opt", "max-size=20k", "--log-opt", "max-file=3", "--log-opt", "compress=true"]
+    id = finished(docker, "seq 1 5000", *args)
+    shown = docker("logs", id).split()
+    assert 400 < len(shown) < 3000
+    assert [int(number) for number in shown] == list(range(int(shown[0]), 5001))
+    assert docker("logs", "--tail", "350", id).split() == shown[-350:]
+    assert docker("logs", "--since", "10m", id).split() == shown
+
+
+def test_the_local_driver(docker: Docker) -> None:
+    id = finished(docker, "echo one; echo; printf 'three and\\n no end'", "--log-driver", "local")
+    assert docker("logs", id) == "one\n\nthree and\n no end"
+    assert docker("logs", "--tail", "1", id) == " no end"
+    assert docker("inspect", "-f", "[{{.LogPath}}] {{.HostConfig.LogConfig.Type}}", id) == "[] local"
+
+
+def test_follow_a_local_log(docker: Docker) -> None:
+    id = docker("run", "-d", "--log-driver", "local", "busybox", "sh", "-c", "seq 1 9; until test -e /go; do sleep 0.02; done; seq 10 90")
+    eventually(lambda: docker("logs", "--tail", "1", id) == "9")
+    follower = docker.start("logs", "-f", "--tail", "2", id)
+    assert follower.stdout is not None and follower.stdout.readline() == b"8\n"
+    docker("exec", id, "touch", "/go")
+    assert follower.communicate(timeout=60)[0].split() == [b"%d" % number for number in range(9, 91)]
+
+
+def test_a_log_that_never_blocks(docker: Docker) -> None:
+    args = ["--log-opt", "mode=non-blocking", "--log-opt", "max-buffer-size=10m"]
+    id = finished(docker, "seq 1 1000", *args)
+    assert docker("logs", id).split() == [str(number) for number in range(1, 1001)]
+
+
 def test_details(docker: Docker) -> None:
     id = finished(docker, "echo x", "--log-opt", "env=A", "-e", "A=1")
     assert docker("logs", "--details", id) == "A=1 x"
+
+
+def test_details_of_expressions_and_a_tag(docker: Docker) -> None:
+    options = {"labels-regex": "^a", "env-regex": "^B", "env": "C", "tag": "{{.ImageName}}/{{.DaemonName}} {{upper .Name}}"}
+    args = [word for name, value in options.items() for word in ("--log-opt", f"{name}={value}")]
+    id = finished(docker, "echo x", *args, "-l", "ab=1 2", "-l", "b=2", "-e", "B=<", "-e", "C=", "-e", "D=3")
+    tag = "busybox%2Fdocker+" + docker("inspect", "-f", "{{.Name}}", id).removeprefix("/").upper()
+    assert docker("logs", "--details", id) == f"B=%3C,C=,ab=1+2,tag={tag} x"

@@ -136,7 +136,7 @@ async def add(
         name=name,
         created=created,
         config=Config.model_validate({"Image": image, "Hostname": name, **config}),
-        host_config=HostConfig.model_validate({"NetworkMode": "none", **(host or {})}),
+        host_config=HostConfig.model_validate({"NetworkMode": "none", "LogConfig": {"Type": "json-file"}, **(host or {})}),
         image=engine.images.find(image).id,
         endpoints={},
         args=args,

@@ -10,6 +10,7 @@ from compat_engine.engine.compile import MASKED, READONLY
 from compat_engine.engine.connections import check_endpoints
 from compat_engine.engine.limits import discarded
 from compat_engine.engine.links import resolve_links
+from compat_engine.engine.logconfig import resolve
 from compat_engine.engine.merge import arguments, merge
 from compat_engine.engine.mounts import VolumeRequest, mount_points
 from compat_engine.engine.names import random_name
@@ -20,7 +21,7 @@ from compat_engine.engine.validate import validate
 from compat_engine.errors import InvalidParameter, NotFound
 from compat_engine.ids import check_name, new_id, short
 from compat_engine.images.images import Image
-from compat_engine.wire.container import Config, CreateRequest, HostConfig, LogConfig
+from compat_engine.wire.container import Config, CreateRequest, HostConfig
 from compat_engine.wire.network import EndpointSettings
 
 
@@ -79,7 +80,7 @@ def _host_config(engine: Engine, host: HostConfig) -> HostConfig:
         "IpcMode": host.IpcMode or "private",
         "CgroupnsMode": cgroupns,
         "ShmSize": host.ShmSize or engine.config.default_shm_size,
-        "LogConfig": LogConfig(Type=host.LogConfig.Type or engine.config.log_driver, Config=host.LogConfig.Config or {}),
+        "LogConfig": resolve(engine.config, host.LogConfig),
         "Runtime": host.Runtime or "runc",
         "RestartPolicy": host.RestartPolicy.model_copy(update={"Name": host.RestartPolicy.Name or "no"}),
     }

@@ -24,7 +24,7 @@ async def inspect(engine: Engine, word: str, size: bool = False) -> dict[str, An
         "ResolvConfPath": str(files / "resolv.conf"),
         "HostnamePath": str(files / "hostname"),
         "HostsPath": str(files / "hosts"),
-        "LogPath": str(engine.tree.log(record.id)) if record.host_config.LogConfig.Type in ("", "json-file") else "",
+        "LogPath": str(engine.tree.log(record.id)) if record.host_config.LogConfig.Type == "json-file" else "",
         "Name": f"/{record.name}",
         "RestartCount": container.state.restart_count,
         "Driver": "overlay2",

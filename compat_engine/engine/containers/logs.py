@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from compat_engine.engine.parts import Engine
 from compat_engine.errors import InvalidParameter, NotFound, NotImplementedHere
 from compat_engine.logs.query import LogQuery as LogQuery
-from compat_engine.logs.read import read
+from compat_engine.logs.read import DRIVERS, read
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +23,8 @@ async def open(engine: Engine, word: str, query: LogQuery) -> Logs:
     if not (query.stdout or query.stderr):
         raise InvalidParameter("Bad parameters: you must choose at least one stream")
     container = engine.containers.find(word)
-    if container.record.host_config.LogConfig.Type not in ("", "json-file"):
+    driver = container.record.host_config.LogConfig.Type
+    if driver not in DRIVERS:
         raise NotImplementedHere("configured logging driver does not support reading")
 
     async def watch() -> int:
@@ -33,4 +34,4 @@ async def open(engine: Engine, word: str, query: LogQuery) -> Logs:
         return -1
 
     tty = container.record.config.Tty
-    return Logs(tty, read(engine.tree.log(container.id), query, tty, watch))
+    return Logs(tty, read(engine.tree.log(container.id, driver), query, tty, watch, driver))

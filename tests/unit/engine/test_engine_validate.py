@@ -3,7 +3,7 @@ import signal
 
 import pytest
 
-from compat_engine.engine.validate import cpu_set, signal_number, size_bytes, validate, validate_start
+from compat_engine.engine.validate import cpu_set, signal_number, validate, validate_start
 from compat_engine.errors import EngineError, InvalidParameter
 from compat_engine.wire.container import Config, HostConfig
 
@@ -38,8 +38,6 @@ CPUS = os.cpu_count() or 1
         ({"PortBindings": {"80/tcp": [{"HostPort": "9" * 5000}]}}, 'invalid port specification: "9999'),
         ({"PortBindings": {"1-9999999999/tcp": []}}, 'invalid port specification: "1-9999999999/tcp"'),
         ({"Memory": (1 << 63) - 1}, "invalid memory limit: 9223372036854775807"),
-        ({"LogConfig": {"Type": "json-file", "Config": {"max-size": "9" * 5000}}}, "invalid size: '9999"),
-        ({"LogConfig": {"Type": "json-file", "Config": {"max-file": "9" * 5000}}}, "max-file cannot be less than 1"),
         ({"LogConfig": {"Type": "json-file", "Config": {"mode": "x"}}}, "logger: logging mode not supported: x"),
         ({"DeviceCgroupRules": ["c " + "9" * 5000 + ":1 rwm"]}, "invalid device cgroup rule format: 'c 9999"),
     ],
@@ -76,8 +74,7 @@ def test_no_signal(word: str) -> None:
         signal_number(word)
 
 
-def test_sizes_and_cpu_sets() -> None:
-    assert [size_bytes(text) for text in ("10", "10k", "10M", "1g", "5mb", "-1")] == [10, 10240, 10 << 20, 1 << 30, 5 << 20, -1]
+def test_cpu_sets() -> None:
     assert cpu_set("0-2,4") == {0, 1, 2, 4}
     for bad in ("", "a", "2-1", "-1"):
         with pytest.raises(ValueError):

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from compat_engine.logs import files
-from compat_engine.logs.files import LogFile
+from compat_engine.logs import jsonfile
+from compat_engine.logs.jsonfile import JsonFile
 from compat_engine.logs.query import LogQuery, padded, stamp
 from compat_engine.logs.read import Watch, read
 
@@ -166,9 +166,9 @@ def test_seek_last_counts_lines(lengths: list[int], count: int, partial: bool) -
     lines = [b"x" * length + b"\n" for length in lengths]
     path = Path("/dev/shm") / f"seek-{os.getpid()}"
     path.write_bytes(b"".join(lines) + b"partial" * partial)
-    file = LogFile(path)
-    with patch.object(files, "_BLOCK", 64):
+    file = JsonFile(path)
+    with patch.object(jsonfile, "_BLOCK", 64):
         assert file.seek_last(count) == min(count, len(lines))
-    assert file.next_lines() == b"".join(lines[len(lines) - min(count, len(lines)) :])
+    assert file.next_records() == b"".join(lines[len(lines) - min(count, len(lines)) :])
     file.close()
     path.unlink()

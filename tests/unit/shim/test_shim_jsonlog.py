@@ -8,7 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from compat_engine.shim.clock import rfc3339
-from compat_engine.shim.jsonlog import BURST, PIECE, JsonLog, Lines
+from compat_engine.shim.filelog import open_log
+from compat_engine.shim.jsonlog import BURST, JsonLines
+from compat_engine.shim.lines import PIECE
 from compat_engine.shim.spec import Log
 
 REFERENCE = [
@@ -22,7 +24,7 @@ REFERENCE = [
 
 
 def records(data: bytes, step: int = 1 << 20, stream: int = 1, attributes: str = "") -> list[bytes]:
-    lines = Lines(stream, attributes)
+    lines = JsonLines(stream, attributes)
     out = b"".join(lines.records(data[start : start + step]) for start in range(0, len(data), step)) + lines.end()
     return out.splitlines()
 
@@ -77,7 +79,7 @@ def test_small_reads_stamp_each_line_and_bursts_each_read() -> None:
 
 def test_rotation(tmp_path: Path) -> None:
     path = tmp_path / "log"
-    log = JsonLog(Log(path=str(path), max_size=1000, max_file=3), report=lambda text: None)
+    log = open_log(Log(path=str(path), max_size=1000, max_file=3), report=lambda text: None)
     log.write(1, b"".join(b"%d\n" % number for number in range(60)))
     log.close()
     files = [tmp_path / "log.2", tmp_path / "log.1", path]
@@ -91,7 +93,7 @@ def test_rotation(tmp_path: Path) -> None:
 
 def test_one_file_is_emptied(tmp_path: Path) -> None:
     path = tmp_path / "log"
-    log = JsonLog(Log(path=str(path), max_size=200, max_file=1), report=lambda text: None)
+    log = open_log(Log(path=str(path), max_size=200, max_file=1), report=lambda text: None)
     log.write(1, b"line\n" * 50)
     log.close()
     assert list(tmp_path.iterdir()) == [path]

@@ -1,54 +1,16 @@
-"""Lines of a json-file log to records, and records to what a client receives: one frame a record.
-
-The file format is Docker's: {"log": line, "stream": "stdout"|"stderr", "attrs": {...}?, "time": RFC 3339 with nanoseconds}.
-"""
+"""Records to what a client receives: one frame a record."""
 
 from collections.abc import Callable, Iterable
 from struct import Struct
 from urllib.parse import quote_plus
 
-import msgspec
-
 from compat_engine.logs.query import LogQuery, padded, stamp
+from compat_engine.logs.record import Record
 
-_PREFIX = b'{"log":'  # cannot occur inside a record: quotes in strings are escaped
 _LENGTH = Struct(">I")
-
-
-class Record(msgspec.Struct, frozen=True, gc=False):
-    log: str
-    time: str
-    stream: str = "stdout"
-    attrs: dict[str, str] | None = None
-
-
-_decoder = msgspec.json.Decoder(Record)
+_RAW = "surrogateescape"  # a record's bytes, whatever they are
 
 Encoder = Callable[[Iterable[Record]], bytes]
-
-
-def records(lines: bytes) -> list[Record]:
-    """The records in whole lines. What a crash cut short is left out, and what was appended to it is kept."""
-    try:
-        return _decoder.decode_lines(lines)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return [record for line in lines.split(b"\n") if (record := _salvage(line)) is not None]
-
-
-def _salvage(line: bytes) -> Record | None:
-    start = line.rfind(_PREFIX)
-    if start < 0:
-        return None
-    try:
-        return _decoder.decode(line[start:])
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return None
-
-
-def time_of(line: bytes) -> str:
-    """The padded time of the record in one line, "" when there is none."""
-    record = _salvage(line)
-    return padded(record.time) if record else ""
 
 
 def encoder(query: LogQuery, raw: bool) -> Encoder:
@@ -83,12 +45,12 @@ def _heads(query: LogQuery) -> dict[str, bytes]:
 
 
 def _raw(heads: dict[str, bytes]) -> Encoder:
-    return lambda items: "".join([item.log for item in items if item.stream in heads]).encode()
+    return lambda items: "".join([item.log for item in items if item.stream in heads]).encode("utf-8", _RAW)
 
 
 def _raw_decorated(query: LogQuery, heads: dict[str, bytes]) -> Encoder:
     line = _decorate(query)
-    return lambda items: "".join([line(item) for item in items if item.stream in heads]).encode()
+    return lambda items: "".join([line(item) for item in items if item.stream in heads]).encode("utf-8", _RAW)
 
 
 def _framed(heads: dict[str, bytes]) -> Encoder:
@@ -97,7 +59,7 @@ def _framed(heads: dict[str, bytes]) -> Encoder:
         add, get, pack = parts.append, heads.get, _LENGTH.pack
         for item in items:
             if head := get(item.stream):
-                data = item.log.encode()
+                data = item.log.encode("utf-8", _RAW)
                 add(head + pack(len(data)))
                 add(data)
         return b"".join(parts)
@@ -112,7 +74,7 @@ def _framed_decorated(query: LogQuery, heads: dict[str, bytes]) -> Encoder:
         parts: list[bytes] = []
         for item in items:
             if head := heads.get(item.stream):
-                data = line(item).encode()
+                data = line(item).encode("utf-8", _RAW)
                 parts += (head, _LENGTH.pack(len(data)), data)
         return b"".join(parts)
 
