@@ -183,7 +183,9 @@ class Registry:
         self._names.pop(old, None)
 
     async def drop(self, container: Container) -> None:
-        await self._records.commit(Delete(CONTAINERS, container.id), Delete(STATES, container.id))
+        # What --rm removes would be removed again.
+        durable = not container.record.host_config.AutoRemove
+        await self._records.commit(Delete(CONTAINERS, container.id), Delete(STATES, container.id), durable=durable)
         self._containers.pop(container.id, None)
         self._names.pop(container.name, None)
         self._holders.pop(container.id, None)

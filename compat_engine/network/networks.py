@@ -60,7 +60,7 @@ class Networks:
         Endpoints in the records count as alive until `keep` says otherwise. Raises Internal when the host cannot do it.
         """
         tree.run_database.parent.mkdir(mode=0o711, parents=True, exist_ok=True)
-        networks = cls(config, records, Records(tree.run_database, durable=False), edge or _edge(config))
+        networks = cls(config, records, Records(tree.run_database, volatile=True), edge or _edge(config))
         try:
             await networks._load()
             plans = {network.id: plan for network in networks._networks.values() if (plan := _on_host(network))}

@@ -1,7 +1,7 @@
 """Documents in tables of one SQLite file (WAL): what is acknowledged is on the disk, or in the page cache where that is enough.
 
-One thread owns the connection, so neither the event loop nor a reader ever waits for the disk. Callers keep what they loaded in
-memory and replace it after `commit` has returned: disk first, memory second.
+One thread owns the connection of a file on a disk, so neither the event loop nor a reader ever waits for it. Callers keep what
+they loaded in memory and replace it after `commit` has returned: disk first, memory second.
 """
 
 import asyncio
@@ -33,27 +33,30 @@ class Delete:
 class Records:
     """Open with `Records(path)`, end with `close()`. Tables come into being when first named.
 
-    durable: survive a loss of power (synchronous=FULL). Without it they survive any end of the process, at a tenth of the cost.
+    volatile: the file is in memory (tmpfs) and ends with the boot, so nothing waits for a disk and no thread is needed.
     """
 
-    def __init__(self, path: Path, durable: bool = True) -> None:
-        self._worker = ThreadPoolExecutor(1, thread_name_prefix="records")
-        self._connection = self._worker.submit(_connect, path, durable).result()
+    def __init__(self, path: Path, volatile: bool = False) -> None:
+        self._connection = _connect(path, "OFF" if volatile else "FULL")
+        self._worker = None if volatile else ThreadPoolExecutor(1, thread_name_prefix="records")
         self._tables: set[str] = set()
 
     async def load(self, table: str) -> dict[str, str]:
         """key -> document of every row."""
         return await self._run(self._load, table)
 
-    async def commit(self, *changes: Put | Delete) -> None:
-        """All of them or none, durable on return."""
-        await self._run(self._commit, changes)
+    async def commit(self, *changes: Put | Delete, durable: bool = True) -> None:
+        """All of them or none, for good on return. Not durable: a loss of power soon after may undo them, nothing else."""
+        await self._run(self._commit, changes, durable)
 
     def close(self) -> None:
-        self._worker.submit(self._connection.close).result()
-        self._worker.shutdown()
+        if self._worker is not None:
+            self._worker.shutdown()
+        self._connection.close()
 
     async def _run(self, function: Callable[..., T], *args: object) -> T:
+        if self._worker is None:
+            return function(*args)
         # Shielded: a client that leaves must not make a committed change look undone to the caller's cleanup.
         return await asyncio.shield(asyncio.get_running_loop().run_in_executor(self._worker, function, *args))
 
@@ -70,9 +73,18 @@ class Records:
     def _load(self, table: str) -> dict[str, str]:
         return dict(self._connection.execute(f"SELECT key, document FROM {self._table(table)}"))
 
-    def _commit(self, changes: Sequence[Put | Delete]) -> None:
+    def _commit(self, changes: Sequence[Put | Delete], durable: bool) -> None:
         for change in changes:
             self._table(change.table)
+        if not durable:
+            self._connection.execute("PRAGMA synchronous=NORMAL")  # in the log, which the next durable commit syncs whole
+        try:
+            self._write(changes)
+        finally:
+            if not durable:
+                self._connection.execute("PRAGMA synchronous=FULL")
+
+    def _write(self, changes: Sequence[Put | Delete]) -> None:
         with self._connection:
             self._connection.execute("BEGIN IMMEDIATE")
             for change in changes:
@@ -82,8 +94,8 @@ class Records:
                     self._connection.execute(f"DELETE FROM {change.table} WHERE key = ?", (change.key,))
 
 
-def _connect(path: Path, durable: bool) -> sqlite3.Connection:
+def _connect(path: Path, synchronous: str) -> sqlite3.Connection:
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     connection.execute("PRAGMA journal_mode=WAL")
-    connection.execute(f"PRAGMA synchronous={'FULL' if durable else 'OFF'}")
+    connection.execute(f"PRAGMA synchronous={synchronous}")
     return connection

@@ -53,12 +53,12 @@ def main() -> None:
     sys.addaudithook(steps.hook)
     commit = Records._commit
 
-    def watched(self: Records, changes: Any) -> None:
+    def watched(self: Records, *arguments: Any) -> None:
         steps.step()
-        commit(self, changes)
+        commit(self, *arguments)
         steps.step()
 
-    Records._commit = watched  # type: ignore[method-assign]
+    Records._commit = watched  # type: ignore[assignment, method-assign]
     signal.signal(signal.SIGUSR1, steps.arm)
     run(from_arguments(sys.argv[2:]))
 

@@ -167,12 +167,12 @@ def _counting(directory: Path, fatal: int) -> Iterator[None]:
     sys.addaudithook(steps.hook)  # of this process alone, and for good
     commit = Records._commit
 
-    def watched(self: Records, changes: object) -> None:
+    def watched(self: Records, *arguments: Any) -> None:
         steps.step()
-        commit(self, changes)  # type: ignore[arg-type]
+        commit(self, *arguments)
         steps.step()
 
-    Records._commit = watched  # type: ignore[method-assign]
+    Records._commit = watched  # type: ignore[assignment, method-assign]
     steps.arm()
     yield
     steps.disarm()
