@@ -17,8 +17,8 @@ PYTHON_FILES = sorted((ROOT / PACKAGE).rglob("*.py"))
 SCRIPTS = sorted(p for p in (ROOT / "scripts").iterdir() if p.is_file() and p.read_bytes().startswith(b"#!/usr/bin/env python"))
 
 SHIM_STDLIB = """
-    __future__ _socket array codecs collections contextlib ctypes dataclasses enum errno fcntl functools gc itertools json math os
-    resource select signal socket stat string struct sys termios time tty types typing zlib
+    __future__ _signal _socket array codecs collections contextlib ctypes dataclasses enum errno fcntl functools gc itertools json math
+    os resource select signal socket stat string struct sys termios time tty types typing zlib
 """
 KERNEL_STDLIB = SHIM_STDLIB + "hashlib mmap pathlib platform re shutil tempfile"
 BELOW_ENGINE = "runtime images network volumes logs"

@@ -66,22 +66,26 @@ def capset(effective: int, permitted: int, inheritable: int) -> None:
 
 @cache
 def bounding() -> int:
-    """The bounding set of this process at the first call."""
-    return sum(1 << number for number in range(len(NAMES)) if libc.prctl(_PR_CAPBSET_READ, number, 0, 0, 0) == 1)
+    """The bounding set of this process at the first call, with what the kernel has beyond NAMES."""
+    bits, number = 0, 0
+    while (present := libc.prctl(_PR_CAPBSET_READ, number, 0, 0, 0)) >= 0:
+        bits |= present << number
+        number += 1
+    return bits
 
 
 def limit_bounding(keep: int) -> None:
     """Drop all but `keep` from the bounding set, for good; needs CAP_SETPCAP."""
-    number = 0
-    while (present := libc.prctl(_PR_CAPBSET_READ, number, 0, 0, 0)) >= 0:
-        if present and not keep >> number & 1:
-            check(libc.prctl(_PR_CAPBSET_DROP, number, 0, 0, 0))
-        number += 1
+    for number in _members(bounding() & ~keep):
+        check(libc.prctl(_PR_CAPBSET_DROP, number, 0, 0, 0))
 
 
 def set_ambient(wanted: int) -> None:
     """Each must be permitted and inheritable already."""
     check(libc.prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0))
-    for number in range(len(NAMES)):
-        if wanted >> number & 1:
-            check(libc.prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE, number, 0, 0))
+    for number in _members(wanted):
+        check(libc.prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE, number, 0, 0))
+
+
+def _members(bits: int) -> list[int]:
+    return [number for number in range(bits.bit_length()) if bits >> number & 1]

@@ -54,9 +54,10 @@ def open_tree(source: str, recursive: bool, directory: int = AT_FDCWD) -> int:
     return syscall(_OPEN_TREE, directory, os.fsencode(source), flags)
 
 
-def move_mount(tree: int, target: int) -> None:
-    """Attach the detached `tree` to what the descriptor `target` names: move_mount(2)."""
-    syscall(_MOVE_MOUNT, tree, b"", target, b"", _MOVE_MOUNT_F_EMPTY_PATH | _MOVE_MOUNT_T_EMPTY_PATH)
+def move_mount(tree: int, target: int, name: str = "") -> None:
+    """Attach the detached `tree` to what the descriptor `target` names, or to `name` in it: move_mount(2)."""
+    flags = _MOVE_MOUNT_F_EMPTY_PATH | (0 if name else _MOVE_MOUNT_T_EMPTY_PATH)
+    syscall(_MOVE_MOUNT, tree, b"", target, os.fsencode(name), flags)
 
 
 class _MountAttr(ctypes.Structure):

@@ -1,5 +1,6 @@
 """What a process may say about itself: prctl(2), close_range(2), its signals and its name."""
 
+import _signal  # type: ignore[import-not-found]  # signal makes an enum of all it is given, a page each in every child
 import ctypes
 import os
 import signal
@@ -11,6 +12,7 @@ from compat_engine.kernel.libc import check, libc, syscall
 _CLOSE_RANGE, _CLOSE_RANGE_CLOEXEC = 436, 4
 _PR_SET_DUMPABLE, _PR_SET_KEEPCAPS, _PR_SET_CHILD_SUBREAPER, _PR_SET_NO_NEW_PRIVS = 4, 8, 36, 38
 _MAX_FD = 0xFFFFFFFF
+_UNTOUCHED = (_signal.SIG_DFL, None)  # None: not for programs
 
 
 def _prctl(option: int, value: int) -> None:
@@ -71,7 +73,7 @@ def close_on_exec() -> None:
 def reset_signals() -> None:
     """Default disposition for all, none blocked: ignored signals would survive execve."""
     signal.set_wakeup_fd(-1)
-    for number in signal.valid_signals():
-        if number not in (signal.SIGKILL, signal.SIGSTOP):
-            signal.signal(number, signal.SIG_DFL)
+    for number in range(1, signal.NSIG):
+        if _signal.getsignal(number) not in _UNTOUCHED:
+            _signal.signal(number, _signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())

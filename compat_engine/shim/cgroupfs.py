@@ -2,9 +2,10 @@
 
 import os
 from dataclasses import dataclass
+from functools import cache
 
 from compat_engine.kernel import mounts as m
-from compat_engine.kernel.paths import make_directories
+from compat_engine.kernel.paths import make_directories, open_in_root
 from compat_engine.shim import mountflags
 from compat_engine.shim.spec import Mount, Spec
 
@@ -19,42 +20,46 @@ class Hierarchy:
 
 def mount(root: int, item: Mount, spec: Spec) -> None:
     """Needs the process's final cgroup namespace. Raises OSError."""
-    hierarchies = _hierarchies()
+    found = hierarchies()
     flags = mountflags.parse(item.flags).flags
     target = make_directories(root, item.target)
-    if hierarchies:
+    if found:
         m.mount_on(target, "tmpfs", "tmpfs", flags & ~m.MS_RDONLY, "mode=755")
     else:
         m.mount_on(target, "cgroup", "cgroup2", flags, item.data)
     os.close(target)
-    for hierarchy in hierarchies:
-        _mount_hierarchy(root, item.target, hierarchy, flags, spec)
+    base = open_in_root(root, item.target)
+    for hierarchy in found:
+        _mount_hierarchy(base, hierarchy, flags, spec)
+    os.close(base)
 
 
-def _mount_hierarchy(root: int, base: str, hierarchy: Hierarchy, flags: int, spec: Spec) -> None:
+def _mount_hierarchy(base: int, hierarchy: Hierarchy, flags: int, spec: Spec) -> None:
+    """base: the tmpfs, which holds nothing but what we made."""
     name = os.path.basename(hierarchy.point)
-    target = make_directories(root, f"{base}/{name}")
+    os.mkdir(name, 0o755, dir_fd=base)
     own = next((item.path for item in spec.cgroups if item.path.startswith(f"{hierarchy.point}/")), "")
     if spec.namespaces.cgroup == "host" and own:
-        _bind(own, target, flags)  # with no namespace of its own a container still sees no more than its own cgroup
+        _bind(own, base, name, flags)  # with no namespace of its own a container still sees no more than its own cgroup
     else:
+        target = os.open(name, os.O_PATH | os.O_CLOEXEC, dir_fd=base)
         m.mount_on(target, "cgroup", "cgroup", flags, hierarchy.options)
-    os.close(target)
+        os.close(target)
     if "," in name:  # cpu,cpuacct is found under both names
-        parent = make_directories(root, base)
         for part in name.split(","):
-            os.symlink(name, part, dir_fd=parent)
-        os.close(parent)
+            os.symlink(name, part, dir_fd=base)
 
 
-def _bind(source: str, target: int, flags: int) -> None:
+def _bind(source: str, base: int, name: str, flags: int) -> None:
     tree = m.open_tree(source, recursive=False)
     m.mount_setattr(tree, m.MOUNT_ATTR_NOSUID | m.MOUNT_ATTR_NODEV | m.MOUNT_ATTR_NOEXEC | (flags & m.MS_RDONLY))
-    m.move_mount(tree, target)
+    m.move_mount(tree, base, name)
     os.close(tree)
 
 
-def _hierarchies() -> list[Hierarchy]:
+@cache
+def hierarchies() -> tuple[Hierarchy, ...]:
+    """As they are mounted at the first call."""
     with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
         lines = [line.rstrip("\n").split(" - ") for line in file]
     found: dict[str, Hierarchy] = {}
@@ -63,7 +68,7 @@ def _hierarchies() -> list[Hierarchy]:
         if type == "cgroup":
             names = ",".join(word for word in options.split(",") if word not in _GENERAL)
             found.setdefault(names, Hierarchy(left.split()[4], names))
-    return list(found.values())
+    return tuple(found.values())
 
 
 _GENERAL = ("rw", "ro", "xattr", "clone_children", "noprefix", "release_agent", "favordynmods")

@@ -6,6 +6,7 @@ import signal
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from itertools import groupby
 
 from compat_engine.kernel.bpf import attach_device_program
 from compat_engine.shim import files
@@ -29,17 +30,18 @@ def make(directories: Sequence[CgroupDir]) -> None:
 
 
 def _make_directory(path: str) -> None:
-    if os.path.isdir(path):
-        return
     parent = os.path.dirname(path)
-    _make_directory(parent)
-    if _exists(parent, "cgroup.controllers"):
-        _delegate(parent)
     try:
         os.mkdir(path, 0o755)
     except FileExistsError:
-        return  # another shim made the common parent meanwhile
-    if _exists(path, _INHERITED[0]) and not _exists(path, "cgroup.controllers"):
+        return  # by `birthplace`, or the common parent by another shim
+    except FileNotFoundError:
+        _make_directory(parent)
+        _make_directory(path)
+        return
+    if _exists(path, "cgroup.controllers"):
+        _delegate(parent)
+    elif _exists(path, _INHERITED[0]):
         for name in _INHERITED:  # a v1 cpuset begins empty, and nothing can join it then
             files.write(f"{path}/{name}", files.read(f"{parent}/{name}").decode())
 
@@ -54,11 +56,12 @@ def _delegate(parent: str) -> None:
 
 
 def _configure(item: CgroupDir) -> None:
-    for name, value in item.writes:
+    for name, same in groupby(item.writes, lambda write: write[0]):
+        values = [value for _, value in same]
         try:
-            files.write(f"{item.path}/{name}", value)
+            files.write(f"{item.path}/{name}", *values)
         except OSError as error:
-            text = f'failed to write "{value}" to {item.path}/{name}: {reason(error)}'
+            text = f'failed to write "{", ".join(values)}" to {item.path}/{name}: {reason(error)}'
             raise Failure(error.errno or 0, "cgroup", f"{_LIMITS}{text}") from error
     if item.device_program:
         try:

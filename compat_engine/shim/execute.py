@@ -14,7 +14,7 @@ from compat_engine.kernel.process import (
     set_no_new_privileges,
 )
 from compat_engine.kernel.seccomp_load import load_filter
-from compat_engine.shim import channel, protocol, user
+from compat_engine.shim import channel, files, protocol, user
 from compat_engine.shim.failure import IN_INIT, Failure, reason, step, unexpected
 from compat_engine.shim.lookup import find_executable
 from compat_engine.shim.pid1 import run_as_pid1
@@ -74,8 +74,8 @@ def read_program(path: str) -> bytes:
     """The compiled filter; must be read while the host's files are there."""
     if not path:
         return b""
-    with step("seccomp", f"{IN_INIT}unable to read the seccomp program {path}"), open(path, "rb") as file:
-        return file.read()
+    with step("seccomp", f"{IN_INIT}unable to read the seccomp program {path}"):
+        return files.read(path)
 
 
 def _split(env: list[str]) -> dict[str, str]:

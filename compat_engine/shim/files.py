@@ -2,26 +2,27 @@
 
 import os
 
-_MAX = 1 << 20  # bytes; kernel files and specs are smaller by far
+_LEAST = 1 << 12  # bytes a read; kernel files tell no size
 
 
 def read(path: str, directory: int | None = None) -> bytes:
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC, dir_fd=directory)
     try:
-        data = chunk = os.read(fd, _MAX)
+        data = chunk = os.read(fd, max(os.fstat(fd).st_size, _LEAST))
         while chunk:
-            chunk = os.read(fd, _MAX)
+            chunk = os.read(fd, _LEAST)
             data += chunk
         return data
     finally:
         os.close(fd)
 
 
-def write(path: str, value: str) -> None:
-    """To a file that exists, in one write(2), as kernel files want it."""
+def write(path: str, *values: str) -> None:
+    """To a file that exists, each in one write(2), as kernel files want it."""
     fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
     try:
-        os.write(fd, value.encode())
+        for value in values:
+            os.write(fd, value.encode())
     finally:
         os.close(fd)
 

@@ -119,8 +119,9 @@ def _text(path: str) -> str:
     except OSError:
         return ""
     try:
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
+        found = os.fstat(fd)
+        if not stat.S_ISREG(found.st_mode):
             return ""
-        return os.read(fd, _MAX_FILE).decode("utf-8", "surrogateescape")
+        return os.read(fd, min(found.st_size, _MAX_FILE)).decode("utf-8", "surrogateescape")
     finally:
         os.close(fd)
