@@ -35,10 +35,6 @@ class Launcher:
     def pid(self) -> int:
         return self._process.pid
 
-    def runs(self, pid: int) -> bool:
-        """Whether `pid` is the launcher still."""
-        return pid == self.pid and self._up.is_set()
-
     async def run(self, message: Message, fds: Sequence[int]) -> None:
         """Send a `run`; the caller keeps and closes `fds`. Raises Internal when there is no launcher to be had."""
         for _ in range(2):  # the one that took the first may have died unread

@@ -76,13 +76,12 @@ class LinuxRuntime:
             for end, _ in attached:
                 ends.enter_context(end)
             await self._predecessor_gone(spec.id)
-            launcher = self.launcher.pid
             try:
                 return await self._create(spec, attached)
             except StartFailed as error:
-                if error.step != NO_SHIM or self.launcher.runs(launcher):
+                if error.step != NO_SHIM:
                     raise
-                return await self._create(spec, attached)  # it had died with our message unread
+                return await self._create(spec, attached)  # the shim was killed with our message in its hands
 
     async def _create(self, spec: Spec, attached: Sequence[tuple[socket.socket, Streams]]) -> LinuxCreated:
         shim = self._shims[spec.id] = self._shim(spec.id, self.cgroups.group(spec.cgroups))

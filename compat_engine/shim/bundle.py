@@ -22,11 +22,14 @@ class Bundle:
     def spec(self) -> bytes:
         return files.read(protocol.SPEC, self._fd)
 
-    def prepare(self) -> channel.Socket:
-        """Forget an earlier run, make the rootfs directory, listen on shim.sock."""
+    def prepare(self) -> None:
+        """Forget an earlier run, make the rootfs directory."""
         self.clear()
         self._remove(protocol.EXIT)
         os.mkdir(_ROOTFS, 0o700, dir_fd=self._fd)
+
+    def listen(self) -> channel.Socket:
+        """On shim.sock."""
         listener = channel.listen(f"/proc/self/fd/{self._fd}/{protocol.SOCKET}")
         os.chmod(protocol.SOCKET, 0o600, dir_fd=self._fd)
         return listener

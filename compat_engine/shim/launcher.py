@@ -1,5 +1,8 @@
 """The zygote: a small process from which shims are forked, so that a container costs a fork and no interpreter start.
 
+One shim is always there before it is wanted: it waits for the next `run` in the launcher's place, and once it has one the
+launcher forks its successor. So the fork, and the copying of memory that a shim writes to, are over when a container comes.
+
 Started by the daemon before its heavy imports as `python -I -S -c "...; main(FD)"`, FD one end of a SEQPACKET pair. Imports
 all that shim and init will need: nothing is imported after a fork, the files are another root's by then.
 """
@@ -7,23 +10,32 @@ all that shim and init will need: nothing is imported after a fork, the files ar
 import fcntl
 import gc
 import os
+import select
 import signal
 import sys
+import time
 from contextlib import suppress
 from typing import NoReturn
 
+from compat_engine.kernel import caps
 from compat_engine.kernel.libc import keep_freed_memory
 from compat_engine.kernel.process import find_title
-from compat_engine.shim import channel, protocol
+from compat_engine.shim import cgroupfs, channel, protocol
+from compat_engine.shim.monitor import Shim, become_shim
 from compat_engine.shim.monitor import main as shim_main
+from compat_engine.shim.plan import Plan
+from compat_engine.shim.spec import Overlay, Process, Spec
 
 _SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SEAL
+
+_TAKEN, _CLOSED = b"t", b"c"  # what a spare shim says: it has a container; the daemon has closed its end
+_PAUSE = 0.1  # seconds, after a spare that died without a word
 
 _launcher = 0
 
 
 def main(fd: int) -> NoReturn:
-    """Fork a shim for each `run`; leave when the daemon closes its end. Never answers."""
+    """Keep a shim for the next `run`; leave when the daemon closes its end. Never answers."""
     _run_from_memory(fd)
     if os.getsid(0) != os.getpid() and os.getpgrp() != os.getpid():
         os.setsid()  # a Ctrl-C on the daemon's terminal is not for us
@@ -44,8 +56,9 @@ def main(fd: int) -> NoReturn:
     daemon = channel.adopt(fd)
     os.set_inheritable(fd, False)
     daemon.setblocking(True)
-    while (received := channel.receive(daemon)) is not None:
-        _launch(daemon, *received)
+    while (said := _spare(daemon)) != _CLOSED:
+        if said != _TAKEN:
+            time.sleep(_PAUSE)
     os._exit(0)
 
 
@@ -71,16 +84,55 @@ def _reap(number: int, frame: object) -> None:
 
 
 def _warm_up() -> None:
-    """Codecs and the like that the library loads at first use."""
+    """Codecs and the like that the library loads at first use; what of the host no start need find out again."""
     os.waitstatus_to_exitcode(0)
     "x".encode("ascii", "replace")
     b"\xff".decode("utf-8", "backslashreplace")
+    caps.bounding()
+    cgroupfs.hierarchies()
 
 
-def _launch(daemon: channel.Socket, message: channel.Message, fds: list[int]) -> None:
-    if message.get("op") == protocol.RUN and fds and os.fork() == 0:
-        daemon.close()
-        control, *rest = (channel.adopt(item) for item in fds)
-        shim_main(message["bundle"], control, list(zip(rest, message.get("attach") or [], strict=True)))
-    for item in fds:
-        os.close(item)
+def _spare(daemon: channel.Socket) -> bytes:
+    """Fork a shim and wait until it is one no more. What it said: _TAKEN, _CLOSED, nothing when it was killed."""
+    reader, writer = os.pipe2(os.O_CLOEXEC)
+    if os.fork() == 0:
+        os.close(reader)
+        _wait_for_run(daemon, writer)
+    os.close(writer)
+    try:
+        if (said := os.read(reader, 1)) == _TAKEN:
+            _wait_for_either(reader, daemon.fileno())
+        return said
+    finally:
+        os.close(reader)
+
+
+def _wait_for_either(started: int, wanted: int) -> None:
+    """The processors are the new container's until it has started, unless the next one is wanted before that."""
+    poll = select.poll()
+    poll.register(started, 0)  # its end is always reported
+    poll.register(wanted, select.POLLIN)
+    poll.poll()
+
+
+def _wait_for_run(daemon: channel.Socket, launcher: int) -> NoReturn:
+    """In the forked shim. launcher: the pipe to tell it."""
+    become_shim()
+    shim = Shim()
+    Plan.load(_REHEARSAL)
+    while (received := channel.receive(daemon)) is not None:
+        message, fds = received
+        if message.get("op") == protocol.RUN and fds:
+            os.write(launcher, _TAKEN)
+            daemon.close()
+            control, *rest = (channel.adopt(item) for item in fds)
+            attached = list(zip(rest, message.get("attach") or [], strict=True))
+            shim_main(shim, message["bundle"], control, attached, launcher)
+        for item in fds:
+            os.close(item)
+    os.write(launcher, _CLOSED)
+    os._exit(0)
+
+
+# The memory it takes to read a spec is the shim's own before it has one to read.
+_REHEARSAL = Spec("", Process((), ()), Overlay((), "", "")).dump().encode()

@@ -23,8 +23,8 @@ _EXECS_SECONDS = 5.0  # how long the ends of execs are awaited after the contain
 _CRASHED = 255
 
 
-def main(path: str, control: channel.Socket, attached: list[tuple[channel.Socket, channel.Message]]) -> NoReturn:
-    """The whole life of a shim, in a process just forked by the launcher. path: the bundle."""
+def become_shim() -> None:
+    """In a process just forked by the launcher: leave what was the launcher's."""
     os.setsid()
     os.chdir("/")
     set_subreaper()  # the orphans of a container in the host's pid namespace come to us, not to the host's PID 1
@@ -32,11 +32,17 @@ def main(path: str, control: channel.Socket, attached: list[tuple[channel.Socket
     for fd in (0, 1, 2):
         os.dup2(null, fd)  # the daemon's terminal or pipe is not ours to hold
     os.close(null)
-    bundle = Bundle(path)
+
+
+Clients = list[tuple[channel.Socket, channel.Message]]
+
+
+def main(shim: "Shim", path: str, control: channel.Socket, attached: Clients, starting: int) -> NoReturn:
+    """The life of a shim with its container. path: the bundle. starting: a descriptor to close when the start is over."""
     set_title("ce-shim", ("compat-engine-shim", path))
-    shim = Shim(bundle, control)
+    bundle = Bundle(path)
     try:
-        shim.begin(attached)
+        shim.begin(bundle, control, attached, starting)
         shim.loop.run()
     except BaseException as error:  # a bug of ours must not leave a container nobody keeps
         bundle.report(f"{type(error).__name__}: {error} ({place(error)})")
@@ -46,13 +52,17 @@ def main(path: str, control: channel.Socket, attached: list[tuple[channel.Socket
 
 
 class Shim(Watcher):
-    def __init__(self, bundle: Bundle, control: channel.Socket) -> None:
+    """Made before there is a container for it; `begin` gives it one."""
+
+    def __init__(self) -> None:
         self.loop = Loop()
-        self._bundle, self._control = bundle, control
-        self._connections = Connections(self.loop, self._received, self._lost, bundle.report)
+        self._connections = Connections(self.loop, self._received, self._lost, self._report)
         self._watches = Watches(self.loop)
         self._execs: dict[str, Child] = {}
         self._children: dict[int, Child] = {}  # by pid, until reaped
+        self._bundle: Bundle
+        self._control: channel.Socket
+        self._starting: int
         self._plan: Plan
         self._main: Child
         self._started_at = ""
@@ -69,13 +79,14 @@ class Shim(Watcher):
             protocol.EXEC: self._on_exec,
             protocol.HELLO: self._on_hello,
         }
+        self._watch_children()
 
     # the start
 
-    def begin(self, attached: list[tuple[channel.Socket, channel.Message]]) -> None:
+    def begin(self, bundle: Bundle, control: channel.Socket, attached: Clients, starting: int) -> None:
         """Up to a forked init; a failure is told to the daemon and undone."""
-        self._connections.add(self._control)
-        self._watch_children()
+        self._bundle, self._control, self._starting = bundle, control, starting
+        self._connections.add(control)
         try:
             text = self._bundle.spec()
             self._plan = Plan.load(text)
@@ -86,18 +97,26 @@ class Shim(Watcher):
                 sock.close()
             self._abandon(unexpected(error))
 
-    def _begin_container(self, text: bytes, attached: list[tuple[channel.Socket, channel.Message]]) -> None:
+    def _begin_container(self, text: bytes, attached: Clients) -> None:
         with step("bundle", "unable to prepare the bundle"):
-            self._connections.listen(self._bundle.prepare())
+            self._bundle.prepare()
         with step("log", "failed to initialize logging driver"):
             log = self._open_log()
         _enter_pid_namespace(self._plan.pid_namespace)
         self._main = Child(self.loop, "", self._plan.stream, log, self._watches.notify, self)
-        for sock, wanted in attached:
-            self._main.stdio.attach(Attachment(self.loop, sock, wanted))
         cgroup = cgroups.birthplace(self._plan.cgroups)
         with step("fork", "unable to start the container's init"):
             self._fork(self._main, lambda stdio, sync: init.run(text, self._bundle.rootfs, stdio, sync), cgroup)
+        self._open(attached)
+
+    def _open(self, attached: Clients) -> None:
+        """To clients and daemons, while init is at work already."""
+        for sock, wanted in attached:
+            self._main.stdio.attach(Attachment(self.loop, sock, wanted))
+        try:
+            self._connections.listen(self._bundle.listen())
+        except OSError as error:
+            self._main.kill(Failure(error.errno or 0, "bundle", f"unable to listen in the bundle: {reason(error)}"))
 
     def _fork(self, child: Child, script: Script, cgroup: int) -> None:
         try:
@@ -121,6 +140,7 @@ class Shim(Watcher):
             self._started_at = clock.now()
             self._bundle.write_started()  # first: whoever has heard of the start finds it written
             self._connections.broadcast({"op": protocol.STARTED, "time": self._started_at})
+            os.close(self._starting)
         else:
             self._connections.broadcast({"op": protocol.EXEC_STARTED, "id": child.id, "pid": child.pid})
 
@@ -224,6 +244,9 @@ class Shim(Watcher):
         self._connections.broadcast({"op": protocol.EXITED, **record})
 
     # the daemon's messages
+
+    def _report(self, text: str) -> None:
+        self._bundle.report(text)
 
     def _received(self, sock: channel.Socket, message: channel.Message, fds: list[int]) -> None:
         handler = self._handlers.get(message["op"])

@@ -343,6 +343,24 @@ def test_a_container_outlives_its_daemon_and_is_found_again(daemon: Daemon) -> N
     os.close(reader)
 
 
+def _spare(daemon: Daemon, others: set[int]) -> int:
+    """The shim that waits for a container, once there is one that is not among `others`."""
+    while True:
+        words = Path(f"/proc/{daemon.launcher.pid}/task/{daemon.launcher.pid}/children").read_text().split()
+        if spares := {int(word) for word in words} - others:
+            return spares.pop()
+        time.sleep(0.005)
+
+
+def test_a_spare_shim_that_is_killed_has_a_successor(daemon: Daemon) -> None:
+    first = daemon.start("sleep", "100")
+    taken = {int((first.bundle / protocol.PID).read_text().split()[0])}
+    spare = _spare(daemon, taken)
+    os.kill(spare, signal.SIGKILL)
+    assert _spare(daemon, {*taken, spare}) != spare
+    assert daemon.start("true").exited()["code"] == 0
+
+
 def test_an_idle_shim_is_small(daemon: Daemon) -> None:
     container = daemon.start("sleep", "100")
     shim = (container.bundle / protocol.PID).read_text().split()[0]
