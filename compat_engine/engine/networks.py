@@ -128,9 +128,13 @@ def ports_summary(engine: Engine, container: Container) -> list[dict[str, Any]]:
     for word, bindings in sorted(_ports(container, engine.networks.endpoints(container.id)).items()):
         number, _, proto = word.partition("/")
         private = {"PrivatePort": int(number), "Type": proto}
-        found += [{"IP": item["HostIp"], "PublicPort": int(item["HostPort"]), **private} for item in bindings or ()]
+        found += [{"IP": item["HostIp"], **_public(item["HostPort"]), **private} for item in bindings or ()]
         found += [] if bindings else [private]
     return found
+
+
+def _public(host_port: str) -> dict[str, int]:
+    return {"PublicPort": int(host_port)} if host_port else {}
 
 
 # --- from the request
@@ -289,4 +293,4 @@ def _ports(container: Container, live: Mapping[str, Endpoint]) -> dict[str, list
 
 
 def _binding_view(binding: Binding) -> dict[str, str]:
-    return {"HostIp": binding.host_ip, "HostPort": str(binding.host_port)}
+    return {"HostIp": binding.host_ip, "HostPort": str(binding.host_port or "")}

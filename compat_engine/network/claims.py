@@ -1,7 +1,7 @@
 """Who has which address, port and interface name. Claimed in memory without waiting, so that no two starts get the same."""
 
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from ipaddress import ip_address
 
@@ -9,8 +9,10 @@ from compat_engine.errors import EngineError, Forbidden, Internal, InvalidParame
 from compat_engine.ids import new_id
 from compat_engine.network.drivers import driver_of
 from compat_engine.network.drivers.bridge import INTERFACE_PREFIX, host_binding
+from compat_engine.network.drivers.gateway import families
 from compat_engine.network.ipam import Address, Leases, Subnet, ip_range_of, is_mac, parse_address
 from compat_engine.network.model import Binding, Endpoint, Network, PortRequest
+from compat_engine.network.plan import ROUTED
 from compat_engine.network.ports import Ports
 
 
@@ -138,8 +140,9 @@ class Claims:
     def _published(self, network: Network, endpoint: Endpoint, ports: Sequence[PortRequest]) -> Endpoint:
         if not ports or network.internal or not driver_of(network.driver).publishes:
             return endpoint
+        routed = families(network, ROUTED)
         try:
-            return replace(endpoint, ports=self._ports.publish(ports, host_binding(network), ipv4=bool(endpoint.ip)))
+            return replace(endpoint, ports=self._ports.publish(ports, host_binding(network), _served(endpoint, routed), routed))
         except EngineError as error:
             what = f"driver failed programming external connectivity on endpoint {endpoint.container_name} ({endpoint.id})"
             raise type(error)(f"{what}: {error}") from error
@@ -165,6 +168,12 @@ def _lease(network: Network, leases: Leases, endpoint: Endpoint, asked: Endpoint
     if subnet.version == 4:
         return replace(endpoint, ip=address, prefix_len=subnet.prefixlen, gateway=gateway)
     return replace(endpoint, ipv6=address, ipv6_prefix_len=subnet.prefixlen, ipv6_gateway=gateway)
+
+
+def _served(endpoint: Endpoint, routed: Collection[int]) -> set[int]:
+    """Families with somebody to hear what comes to a published port: relay.py carries IPv6 to a container without it."""
+    ipv6 = endpoint.ipv6 or 4 not in routed
+    return {version for version, served in ((4, endpoint.ip), (6, ipv6)) if served}
 
 
 def _check_link_local(text: str) -> None:

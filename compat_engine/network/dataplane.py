@@ -105,7 +105,8 @@ class Dataplane:
         self._sweep_soon()
 
     async def _forget_flows(self, endpoints: Sequence[Endpoint]) -> None:
-        ports = {binding.host_port for endpoint in endpoints for binding in endpoint.ports if binding.proto == "udp"}
+        bindings = [binding for endpoint in endpoints for binding in endpoint.ports]
+        ports = {binding.host_port for binding in bindings if binding.proto == "udp" and binding.host_port}
         try:
             if ports:
                 await self._edge.forget_udp(ports)

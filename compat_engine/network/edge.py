@@ -24,7 +24,7 @@ from compat_engine.network.dns.sockets import open_resolver, open_socket
 from compat_engine.network.netlink import Link, NetlinkSocket
 from compat_engine.network.nft import Nft
 from compat_engine.network.nftwatch import NftWatch
-from compat_engine.network.plan import BridgePlan, DerivedPlan, VethPlan
+from compat_engine.network.plan import ISOLATED, BridgePlan, DerivedPlan, VethPlan
 
 T = TypeVar("T")
 Opened = TypeVar("Opened", bound=tuple[int | socket.socket, ...])
@@ -220,6 +220,8 @@ class LinuxEdge:
         _sysctl(f"ipv4/conf/{plan.name}/route_localnet", self.route_localnet)
         if plan.subnet6:
             _sysctl(f"ipv6/conf/{plan.name}/accept_ra", "0")
+            if plan.mode6 == ISOLATED:  # not even the link-local address that the kernel makes
+                _sysctl(f"ipv6/conf/{plan.name}/disable_ipv6", "1")
 
     def _delete_link(self, name: str) -> None:
         try:

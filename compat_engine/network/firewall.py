@@ -8,14 +8,14 @@ emptied by us. Everything else is rewritten whole in one transaction at start an
 from collections.abc import Iterable, Sequence
 
 from compat_engine.network.model import Binding
-from compat_engine.network.plan import BridgePlan
+from compat_engine.network.plan import ROUTED, UNPROTECTED, BridgePlan
 
 ANY_HOST_ADDRESS = ("0.0.0.0", "::")
 Published = tuple[Binding, str]  # and the container's address, of the same family as the host's
 _REWRITTEN = (
     *(f"chain inet {{table}} {chain}" for chain in ("martians", "prerouting", "output", "publish", "postrouting", "forward")),
     *(f"map inet {{table}} {name}" for name in ("published", "published_on", "published6", "published6_on")),
-    "set inet {table} bridges",
+    *(f"set inet {{table}} {name}" for name in ("open", "open6", "bridges")),
 )
 
 _SKELETON = """\
@@ -24,6 +24,8 @@ add map inet {table} published {{ type inet_proto . inet_service : ipv4_addr . i
 add map inet {table} published_on {{ type ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service; }}
 add map inet {table} published6 {{ type inet_proto . inet_service : ipv6_addr . inet_service; }}
 add map inet {table} published6_on {{ type ipv6_addr . inet_proto . inet_service : ipv6_addr . inet_service; }}
+add set inet {table} open {{ type ipv4_addr . inet_proto . inet_service; }}
+add set inet {table} open6 {{ type ipv6_addr . inet_proto . inet_service; }}
 add set inet {table} bridges {{ type ifname; }}
 add chain inet {table} user
 add chain inet {table} publish
@@ -90,8 +92,8 @@ def dropping_chains(chains: Iterable[dict[str, object]], table: str) -> list[str
 
 def _network_rules(bridges: Sequence[BridgePlan]) -> Iterable[tuple[str, str]]:
     for plan in bridges:
-        for family, subnet in (("ip", plan.subnet), ("ip6", plan.subnet6)):
-            if not subnet:
+        for family, subnet, mode in (("ip", plan.subnet, plan.mode), ("ip6", plan.subnet6, plan.mode6)):
+            if not subnet or mode == ROUTED:
                 continue
             if plan.masquerade:
                 yield "postrouting", f'{family} saddr {subnet} oifname != "{plan.name}" masquerade'
@@ -107,6 +109,14 @@ def _network_rules(bridges: Sequence[BridgePlan]) -> Iterable[tuple[str, str]]:
     yield "forward", "ct status dnat accept"
     for plan in bridges:
         yield "forward", f'iifname "{plan.name}" oifname "{plan.name}" {"accept" if plan.icc else "drop"}'
+    yield "forward", "ip daddr . meta l4proto . th dport @open accept"
+    yield "forward", "ip6 daddr . meta l4proto . th dport @open6 accept"
+    for plan in bridges:
+        for mode, family, echo in ((plan.mode, "ipv4", "icmp"), (plan.mode6, "ipv6", "ipv6-icmp")):
+            if mode == UNPROTECTED:
+                yield "forward", f'oifname "{plan.name}" meta nfproto {family} accept'
+            elif mode == ROUTED:
+                yield "forward", f'oifname "{plan.name}" meta l4proto {echo} accept'
     # Not from one network into another, nor past the published ports from outside.
     yield "forward", "oifname @bridges drop"
     yield "forward", "accept"
@@ -118,8 +128,14 @@ def _elements(verb: str, table: str, published: Iterable[Published]) -> str:
         target = f" : {address} . {binding.container_port}"
         key = f"{binding.proto} . {binding.host_port}"
         name = "published6" if ":" in address else "published"
-        if binding.host_ip in ANY_HOST_ADDRESS:
+        if not binding.host_port:
+            elements.setdefault("open6" if ":" in address else "open", []).append(
+                f"{address} . {binding.proto} . {binding.container_port}"
+            )
+        elif binding.host_ip in ANY_HOST_ADDRESS:
             elements.setdefault(name, []).append(key + target)
         else:
             elements.setdefault(f"{name}_on", []).append(f"{binding.host_ip} . {key}{target}")
-    return "".join(f"{verb} element inet {table} {name} {{ {', '.join(found)} }}\n" for name, found in elements.items())
+    return "".join(
+        f"{verb} element inet {table} {name} {{ {', '.join(dict.fromkeys(found))} }}\n" for name, found in elements.items()
+    )

@@ -94,7 +94,10 @@ class PortRequest:
 
 @dataclass(frozen=True, slots=True, order=True)
 class Binding:
-    """One published port as it is: host_ip "0.0.0.0" and "::" are every address of a family."""
+    """One published port as it is: host_ip "0.0.0.0" and "::" are every address of a family.
+
+    host_port 0: none of the host, the container's own is open at its own address, as in gateway mode "routed".
+    """
 
     container_port: int
     proto: str

@@ -5,8 +5,10 @@ from dataclasses import dataclass, replace
 from ipaddress import ip_address, ip_network
 
 from compat_engine.errors import Forbidden
+from compat_engine.network.drivers.gateway import families
 from compat_engine.network.ipam import DEFAULT_POOLS, Subnet, choose_subnet, default_gateway, ip_range_of, refuse_overlap
 from compat_engine.network.model import Network, Pool
+from compat_engine.network.plan import ISOLATED
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,15 +54,17 @@ def placed(network: Network, pools: Pools, others: Sequence[Subnet], routes: Seq
 def _place(
     network: Network, version: int, pools: Sequence[tuple[str, int]], others: Sequence[Subnet], routes: Sequence[Subnet]
 ) -> Placed:
+    alone = version in families(network, ISOLATED)  # without an address of the host's
     asked = [pool for pool in network.pools if pool.version == version]
     if len(asked) > 1:
         raise Forbidden(f"{network.driver} driver doesn't support multiple subnets")
     if not asked:
         chosen = choose_subnet([*others, *routes], pools)
-        return Placed(str(chosen), str(default_gateway(chosen, None, ()) or ""), asked=False)
+        return Placed(str(chosen), "" if alone else str(default_gateway(chosen, None, ()) or ""), asked=False)
     pool = asked[0]
     subnet = ip_network(pool.subnet)
     refuse_overlap(subnet, others)
     reserved = [ip_address(address) for address in pool.auxiliary.values()]
-    gateway = str(ip_address(pool.gateway)) if pool.gateway else str(default_gateway(subnet, ip_range_of(pool), reserved) or "")
-    return Placed(str(subnet), gateway, asked=True)
+    if pool.gateway or alone:
+        return Placed(str(subnet), str(ip_address(pool.gateway)) if pool.gateway else "", asked=True)
+    return Placed(str(subnet), str(default_gateway(subnet, ip_range_of(pool), reserved) or ""), asked=True)

@@ -5,13 +5,14 @@ from dataclasses import dataclass
 from ipaddress import IPv6Interface
 
 DEFAULT_MTU = 1500
+NAT, UNPROTECTED, ROUTED, ISOLATED = "nat", "nat-unprotected", "routed", "isolated"  # modes of a bridge network
 
 
 @dataclass(frozen=True, slots=True)
 class BridgePlan:
     """A bridge on the host. addresses are in CIDR form; a subnet is "" where the network lacks that family.
 
-    alias marks the bridge as this daemon's.
+    mode and mode6 say how containers are reached from outside. alias marks the bridge as this daemon's.
     """
 
     name: str
@@ -24,6 +25,8 @@ class BridgePlan:
     masquerade: bool = True
     icc: bool = True
     internal: bool = False
+    mode: str = NAT
+    mode6: str = NAT
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ import errno
 import logging
 import os
 import socket
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from ipaddress import ip_address
 from pathlib import Path
@@ -32,15 +32,22 @@ class Ports:
         self._held: dict[Key, socket.socket | None] = {}
         self._next: dict[str, int] = {}  # protocol -> where the search for an ephemeral port goes on
 
-    def publish(self, requests: Sequence[PortRequest], default_ip: str = "", ipv4: bool = True) -> tuple[Binding, ...]:
-        """Claim all or none; without `ipv4` no address of that family, as there is nobody to hear it.
+    def publish(
+        self,
+        requests: Sequence[PortRequest],
+        default_ip: str = "",
+        served: Collection[int] = (4, 6),
+        routed: Collection[int] = (),
+    ) -> tuple[Binding, ...]:
+        """Claim all or none, on addresses of the families `served`: in another there is nobody to hear what comes. In families
+        `routed` nothing is claimed: the host's address and port are of no consequence.
 
         Raises Internal with Docker's text when one is taken, InvalidParameter when it makes no sense.
         """
         with ExitStack() as undo:
             bindings: list[Binding] = []
             for request in requests:
-                claimed = self._publish(request, default_ip, ipv4)
+                claimed = self._publish(request, default_ip, served, routed)
                 undo.callback(self.release, claimed)
                 bindings += claimed
             undo.pop_all()
@@ -50,7 +57,8 @@ class Ports:
         """Hold the ports of containers that ran on without a daemon. One taken meanwhile is logged: it stays translated."""
         for binding in bindings:
             try:
-                self._claim(binding.proto, binding.host_ip, binding.host_port)
+                if binding.host_port:
+                    self._claim(binding.proto, binding.host_ip, binding.host_port)
             except EngineError as error:
                 log.warning("published port %s:%d/%s: %s", binding.host_ip, binding.host_port, binding.proto, error)
 
@@ -71,11 +79,17 @@ class Ports:
                 held.close()
         self._held.clear()
 
-    def _publish(self, request: PortRequest, default_ip: str, ipv4: bool) -> list[Binding]:
-        addresses = [address for address in _addresses(request.host_ip or default_ip) if ipv4 or ":" in address]
+    def _publish(self, request: PortRequest, default_ip: str, served: Collection[int], routed: Collection[int]) -> list[Binding]:
+        wanted = [address for address in _addresses(request.host_ip or default_ip) if _version(address) in served]
+        versions = [version for version in map(_version, wanted) if version in routed]
+        opened = [Binding(request.container_port, request.proto, ANY[version == 6], 0) for version in versions]
+        return opened + self._claim_first(request, [address for address in wanted if _version(address) not in routed])
+
+    def _claim_first(self, request: PortRequest, addresses: Sequence[str]) -> list[Binding]:
+        """The first port that is free on all the addresses."""
+        first, last = _range(request)
         if not addresses:
             return []
-        first, last = _range(request)
         failure: EngineError = Internal("all ports are allocated")
         for port in self._candidates(request.proto, first, last):
             try:
@@ -146,6 +160,10 @@ def _bind(held: socket.socket, proto: str, address: str, port: int) -> None:
         held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         held.bind((address, port))
         held.listen(0)
+
+
+def _version(address: str) -> int:
+    return 6 if ":" in address else 4
 
 
 def _addresses(host_ip: str) -> tuple[str, ...]:

@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from compat_engine.config import Config
+from compat_engine.errors import Internal, InvalidParameter
 from compat_engine.network.claims import EndpointRequest
 from compat_engine.network.model import Network, PortRequest
 from compat_engine.network.networks import Networks
-from tests.support.hosts import HOST, NEIGHBOUR, Namespace, ask, opened_networks, server, silent
+from tests.support.hosts import HOST, HOST6, NEIGHBOUR, NEIGHBOUR6, Namespace, ask, opened_networks, server, silent
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 BRIDGE = "10.231.10.1"
@@ -91,3 +92,78 @@ async def test_without_rules_of_ours(
         servers["local"] = server("local", "nsenter", "-t", str(host.pid), "-n")
         servers["a"].run("ip", "route", "add", "127.0.0.5", "via", BRIDGE, check=False)
         assert silent(servers["a"], "127.0.0.5", 80)
+
+
+MODE4, MODE6 = "com.docker.network.bridge.gateway_mode_ipv4", "com.docker.network.bridge.gateway_mode_ipv6"
+
+
+async def moded(networks: Networks, name: str, mode: str, **changes: object) -> Network:
+    draft = Network("", name, "bridge", "", enable_ipv6=True, options={MODE4: mode, MODE6: mode})
+    return await networks.create(replace(draft, **changes))  # type: ignore[arg-type]
+
+
+def route_to(neighbour: Namespace, network: Network) -> None:
+    neighbour.run("ip", "route", "add", network.subnet, "via", HOST)
+    neighbour.run("ip", "route", "add", network.subnet6, "via", HOST6)
+
+
+async def test_a_routed_network_is_reached_at_its_published_ports_alone(
+    host: Namespace, neighbour: Namespace, servers: dict[str, Namespace], tmp_path: Path
+) -> None:
+    async with opened(tmp_path) as networks:
+        network = await moded(networks, "routed", "routed")
+        route_to(neighbour, network)
+        await join(networks, servers, "a", "routed", PortRequest(80, "tcp", "", "8080"))
+        await join(networks, servers, "b", "routed")
+        await join(networks, servers, "other", "bridge")
+        (published,) = networks.endpoints("a").values()
+        assert [(one.host_ip, one.host_port) for one in published.ports] == [("0.0.0.0", 0), ("::", 0)]
+        for address, source in ((published.ip, NEIGHBOUR), (published.ipv6, NEIGHBOUR6)):
+            assert ask(neighbour, address, 80) == f"a {source}"
+        assert ask(servers["other"], published.ip, 80).startswith("a ")
+        assert silent(neighbour, HOST, 8080)
+        assert silent(neighbour, published.ip, 81)
+        assert silent(neighbour, networks.endpoints("b")["routed"].ip, 80)
+        servers["outside"] = server("outside", "nsenter", "-t", str(neighbour.pid), "-n")
+        assert ask(servers["a"], NEIGHBOUR, 80) == f"outside {published.ip}"  # not masqueraded
+        await networks.release("a")
+        assert silent(neighbour, published.ip, 80)
+
+
+async def test_an_unprotected_network_is_reached_at_every_port(
+    host: Namespace, neighbour: Namespace, servers: dict[str, Namespace], tmp_path: Path
+) -> None:
+    async with opened(tmp_path) as networks:
+        network = await moded(networks, "open", "nat-unprotected")
+        route_to(neighbour, network)
+        await join(networks, servers, "a", "open", PortRequest(80, "tcp", "", "8080"))
+        endpoint = networks.endpoints("a")["open"]
+        for address, source in ((endpoint.ip, NEIGHBOUR), (endpoint.ipv6, NEIGHBOUR6)):
+            assert ask(neighbour, address, 80) == f"a {source}"
+        assert ask(neighbour, endpoint.ip, 81, "udp") == f"a {NEIGHBOUR}"
+        assert ask(neighbour, HOST, 8080) == f"a {NEIGHBOUR}"
+        servers["outside"] = server("outside", "nsenter", "-t", str(neighbour.pid), "-n")
+        assert ask(servers["a"], NEIGHBOUR, 80) == f"outside {HOST}"
+
+
+async def test_an_isolated_network_is_out_of_the_hosts_reach(
+    host: Namespace, servers: dict[str, Namespace], tmp_path: Path
+) -> None:
+    async with opened(tmp_path) as networks:
+        with pytest.raises(Internal, match="gateway mode 'isolated' can only be used for an internal network"):
+            await moded(networks, "alone", "isolated")
+        network = await moded(networks, "alone", "isolated", internal=True)
+        assert not network.gateway and not network.gateway6
+        for name in ("a", "b"):
+            await join(networks, servers, name, "alone")
+        b = networks.endpoints("b")["alone"]
+        for address in (b.ip, b.ipv6):
+            assert ask(servers["a"], address, 80).startswith("b ")
+            assert silent(host, address, 80)
+        assert host.run("ip", "-o", "address", "show", "dev", f"br-{network.id[:12]}") == ""
+
+
+async def test_a_gateway_mode_nobody_knows(host: Namespace, tmp_path: Path) -> None:
+    async with opened(tmp_path) as networks:
+        with pytest.raises(InvalidParameter, match=r"gateway_mode_ipv4 value: x \(unknown gateway mode x\)"):
+            await moded(networks, "odd", "x")

@@ -5,16 +5,18 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from ipaddress import ip_address
 
-from compat_engine.errors import Forbidden, Internal, InvalidParameter, NotImplementedHere
+from compat_engine.errors import Forbidden, Internal, InvalidParameter
 from compat_engine.ids import short
+from compat_engine.network.drivers.gateway import check_gateway_modes, families, gateway_mode
 from compat_engine.network.ipam import mac_of, parse_address
 from compat_engine.network.model import Endpoint, Network
 from compat_engine.network.netlink import HAS_IPV6
-from compat_engine.network.plan import DEFAULT_MTU, BridgePlan, VethPlan, link_local, stable_mac
+from compat_engine.network.plan import DEFAULT_MTU, ISOLATED, BridgePlan, VethPlan, link_local, stable_mac
 
 PREFIX = "com.docker.network.bridge."
 NAME, MASQUERADE, ICC = PREFIX + "name", PREFIX + "enable_ip_masquerade", PREFIX + "enable_icc"
 HOST_BINDING, DEFAULT_BRIDGE = PREFIX + "host_binding_ipv4", PREFIX + "default_bridge"
+INHIBIT_IPV4 = PREFIX + "inhibit_ipv4"  # the bridge itself gets no IPv4 address
 MTU, INTERFACE_PREFIX = "com.docker.network.driver.mtu", "com.docker.network.container_iface_prefix"
 INTERFACE_NAME = re.compile(r"[A-Za-z0-9._@+-]{1,15}")  # IFNAMSIZ less the NUL; nothing that nft(8) would read otherwise
 _TRUE, _FALSE = ("1", "t", "T", "TRUE", "true", "True"), ("0", "f", "F", "FALSE", "false", "False")
@@ -24,15 +26,13 @@ class Bridge:
     addresses = publishes = True
 
     def validate(self, network: Network, others: Sequence[Network]) -> None:
-        for option in (MASQUERADE, ICC):
+        for option in (MASQUERADE, ICC, INHIBIT_IPV4):
             boolean(network, option, True)
         mtu(network)
         host_binding(network)
         if network.enable_ipv6 and not HAS_IPV6:
             raise Internal("this host's kernel has no IPv6: the network cannot have it")
-        for mode in (PREFIX + "gateway_mode_ipv4", PREFIX + "gateway_mode_ipv6"):
-            if network.options.get(mode, "nat") != "nat":
-                raise NotImplementedHere(f"{mode}={network.options[mode]} is not available in this engine")
+        check_gateway_modes(network)
         name = bridge_name(network)
         if not INTERFACE_NAME.fullmatch(name):
             raise InvalidParameter(f"invalid bridge name {name!r}: at most 15 of A-Z a-z 0-9 . _ - @ +")
@@ -48,12 +48,14 @@ class Bridge:
 
     def host(self, network: Network) -> BridgePlan:
         mac = stable_mac(network.id)
-        gateways = ((network.gateway_of(space.version), space.prefixlen) for space in network.spaces)
+        without = families(network, ISOLATED) | ({4} if boolean(network, INHIBIT_IPV4, False) else set())
+        spaces = [space for space in network.spaces if space.version not in without]
+        gateways = ((network.gateway_of(space.version), space.prefixlen) for space in spaces)
         return BridgePlan(
             name=bridge_name(network),
             addresses=(
                 *(f"{gateway}/{prefix}" for gateway, prefix in gateways if gateway),
-                *([link_local(mac)] if network.subnet6 else []),
+                *(link_local(mac) for space in spaces if space.version == 6),
             ),
             subnet=network.subnet,
             mac=mac,
@@ -62,6 +64,8 @@ class Bridge:
             masquerade=boolean(network, MASQUERADE, True) and not network.internal,
             icc=boolean(network, ICC, True),
             internal=network.internal,
+            mode=gateway_mode(network, 4),
+            mode6=gateway_mode(network, 6),
         )
 
     def plug(self, network: Network, endpoint: Endpoint) -> Endpoint:
