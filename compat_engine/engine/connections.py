@@ -74,10 +74,11 @@ async def disconnect(engine: Engine, word: str, request: NetworkDisconnect) -> N
         if container.state.running and container.state.pid:
             endpoint = engine.networks.endpoints(container.id).get(network.name)
             await engine.networks.disconnect(container.id, network, container.state.pid)
+            await engine.networks.republish(container.id, port_requests(container))
             if endpoint:
                 remove_network(engine, container, endpoint)
-            attributes = {"container": container.id, **event_attributes(network)}
-            engine.events.publish("network", "disconnect", network.id, attributes)
+        attributes = {"container": container.id, **event_attributes(network)}
+        engine.events.publish("network", "disconnect", network.id, attributes)
         rest = {word: asked for word, asked in container.record.endpoints.items() if word != name}
         await engine.containers.update(container, record=replace(container.record, endpoints=rest))
 
@@ -88,13 +89,14 @@ def _check_name(container: str) -> None:
 
 
 async def _plug_in(engine: Engine, container: Container, network: Network, settings: EndpointSettings) -> None:
-    published = any(endpoint.ports for endpoint in engine.networks.endpoints(container.id).values())
-    ports = () if published else port_requests(container)
-    endpoint = await reserve_one(engine, container, network.id, settings, settings.MacAddress, ports)
+    ports = port_requests(container)
+    endpoint = await reserve_one(engine, container, network.id, settings, settings.MacAddress, ())
     try:
         await engine.networks.connect(endpoint, container.state.pid)
+        await engine.networks.republish(container.id, ports)
     except BaseException:
         await engine.networks.disconnect(container.id, network, container.state.pid)
+        await engine.networks.republish(container.id, ports)
         raise
     engine.events.publish("network", "connect", network.id, {"container": container.id, **event_attributes(network)})
 

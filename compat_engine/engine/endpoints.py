@@ -20,20 +20,24 @@ async def reserve(engine: Engine, container: Container) -> dict[str, Endpoint]:
     """Addresses, MACs and host ports, by network name; nothing of it in the kernel yet. Raises NotFound (network), Internal.
 
     In the order of GwPriority, then of the networks' names: the first with a gateway gives the default route, the first that can
-    the published ports. All or none.
+    the published ports. All or none: after a failure all that were tried are told of as disconnected, as by dockerd.
     """
     found: dict[str, Endpoint] = {}
+    tried: list[str] = []
     ports = port_requests(container)
     try:
         asked_of = container.record.endpoints.items()
         wanted = sorted(asked_of, key=lambda item: (-item[1].GwPriority, engine.networks.find(item[0]).name))
         for name, asked in wanted:
+            tried.append(name)
             mac = asked.MacAddress or ("" if found else container.record.config.MacAddress)
             published = any(endpoint.ports for endpoint in found.values())
             endpoint = await reserve_one(engine, container, name, asked, mac, () if published else ports)
             found[endpoint.network] = endpoint
     except BaseException:
         await engine.networks.release(container.id)
+        for name in tried:
+            _tell(engine, "disconnect", container, name)
         raise
     return found
 
@@ -98,7 +102,7 @@ async def connect(engine: Engine, container: Container, endpoints: dict[str, End
     await resolve(engine, container, pid)
     follow(engine, container)
     for endpoint in endpoints.values():
-        engine.events.publish("network", "connect", endpoint.network_id, _event(engine, container, endpoint))
+        _tell(engine, "connect", container, endpoint.network_id)
 
 
 async def disconnected(engine: Engine, container: Container) -> None:
@@ -106,11 +110,13 @@ async def disconnected(engine: Engine, container: Container) -> None:
     endpoints = engine.networks.endpoints(container.id)
     await engine.networks.release(container.id)
     for endpoint in endpoints.values():
-        engine.events.publish("network", "disconnect", endpoint.network_id, _event(engine, container, endpoint))
+        _tell(engine, "disconnect", container, endpoint.network_id)
 
 
-def _event(engine: Engine, container: Container, endpoint: Endpoint) -> dict[str, str]:
-    return {"container": container.id, "name": endpoint.network, "type": engine.networks.find(endpoint.network_id).driver}
+def _tell(engine: Engine, action: str, container: Container, word: str) -> None:
+    network = engine.networks.find(word)
+    attributes = {"container": container.id, "name": network.name, "type": network.driver}
+    engine.events.publish("network", action, network.id, attributes)
 
 
 def port_requests(container: Container) -> tuple[PortRequest, ...]:

@@ -74,7 +74,7 @@ class Claims:
             endpoint = self._addressed(network, endpoint, asked)
             try:
                 endpoint = self._plugged(network, endpoint, asked)
-                endpoint = self._published(network, endpoint, asked.ports)
+                endpoint = self.published(network, endpoint, asked.ports)
             except BaseException:
                 self._free(endpoint)
                 raise
@@ -84,8 +84,13 @@ class Claims:
     def sockets(self, endpoint: Endpoint) -> list[tuple[Binding, socket.socket]]:
         return self._ports.sockets(endpoint.ports)
 
+    def unpublished(self, endpoint: Endpoint) -> Endpoint:
+        """The endpoint without its ports, which are free from here on."""
+        self._ports.release(endpoint.ports)
+        return replace(endpoint, ports=())
+
     def replace(self, endpoint: Endpoint) -> None:
-        """The same endpoint in another role; address and ports as before."""
+        """The same endpoint in another role; address as before."""
         self._endpoints[endpoint.key] = endpoint
 
     def release(self, endpoint: Endpoint) -> None:
@@ -137,8 +142,9 @@ class Claims:
             default_route6=bool(endpoint.ipv6_gateway) and not any(other.default_route6 for other in before),
         )
 
-    def _published(self, network: Network, endpoint: Endpoint, ports: Sequence[PortRequest]) -> Endpoint:
-        if not ports or network.internal or not driver_of(network.driver).publishes:
+    def published(self, network: Network, endpoint: Endpoint, ports: Sequence[PortRequest]) -> Endpoint:
+        """With these ports, where the network can have them. Raises Internal, InvalidParameter."""
+        if not ports or not publishes(network):
             return endpoint
         routed = families(network, ROUTED)
         try:
@@ -146,6 +152,10 @@ class Claims:
         except EngineError as error:
             what = f"driver failed programming external connectivity on endpoint {endpoint.container_name} ({endpoint.id})"
             raise type(error)(f"{what}: {error}") from error
+
+
+def publishes(network: Network) -> bool:
+    return not network.internal and driver_of(network.driver).publishes
 
 
 def _leases(network: Network, space: Subnet) -> Leases:

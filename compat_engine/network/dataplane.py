@@ -83,10 +83,19 @@ class Dataplane:
                 await self._edge.derive(plan, pid)
             case LoopbackPlan():
                 await self._edge.loopback(pid)
+        await self.open_ports(endpoint)
+
+    async def open_ports(self, endpoint: Endpoint) -> None:
         if endpoint.ports:
             self._open[endpoint.key] = endpoint
             await self._apply(firewall.add_ports(self._table, _published([endpoint])))
             await self._forget_flows([endpoint])
+
+    async def close_ports(self, endpoints: Sequence[Endpoint]) -> None:
+        closing = [opened for endpoint in endpoints if (opened := self._open.pop(endpoint.key, None))]
+        if closing:
+            await self._apply(firewall.remove_ports(self._table, _published(closing)))
+            await self._forget_flows(closing)
 
     async def unplug(self, endpoint: Endpoint, pid: int) -> None:
         """Out of the namespace of `pid`, which lives on."""
@@ -97,11 +106,8 @@ class Dataplane:
 
     async def release(self, endpoints: Sequence[Endpoint]) -> None:
         """Close their ports. The veths die with their namespaces; should one live on, a sweep takes them away."""
-        closing = [endpoint for endpoint in endpoints if self._open.pop(endpoint.key, None)]
         self._interfaces.difference_update(endpoint.host_interface for endpoint in endpoints)
-        if closing:
-            await self._apply(firewall.remove_ports(self._table, _published(closing)))
-            await self._forget_flows(closing)
+        await self.close_ports(endpoints)
         self._sweep_soon()
 
     async def _forget_flows(self, endpoints: Sequence[Endpoint]) -> None:

@@ -17,14 +17,14 @@ from time import time_ns
 from compat_engine.config import Config
 from compat_engine.errors import Conflict, EngineError, Forbidden, InvalidParameter, NotFound
 from compat_engine.ids import new_id
-from compat_engine.network.claims import Claims, EndpointRequest
+from compat_engine.network.claims import Claims, EndpointRequest, publishes
 from compat_engine.network.dataplane import Dataplane
 from compat_engine.network.default import place_default_bridge
 from compat_engine.network.dns.resolvers import Asked, Resolvers
 from compat_engine.network.drivers import driver_of
 from compat_engine.network.edge import Edge, LinuxEdge
 from compat_engine.network.ipam import Subnet, check_pools, unique_local_pool
-from compat_engine.network.model import BRIDGE, HOST, NONE, PREDEFINED, Endpoint, Network
+from compat_engine.network.model import BRIDGE, HOST, NONE, PREDEFINED, Endpoint, Network, PortRequest
 from compat_engine.network.placement import Pools, placed
 from compat_engine.network.plan import HostPlan
 from compat_engine.network.relay import Relays
@@ -212,18 +212,35 @@ class Networks:
             raise NotFound(f"container {container_id} is not connected to network {network.name}")
         await self._dataplane.unplug(endpoint, pid)
         await self._release([endpoint])
-        if endpoint.default_route and (heir := self._first(container_id, lambda other: other.gateway)):
+        if endpoint.default_route and (heir := self._first(container_id, lambda other: bool(other.gateway))):
             await self._edge.default_route(heir.gateway, heir.interface, pid)
             await self._replace(replace(heir, default_route=True))
-        if endpoint.default_route6 and (heir := self._first(container_id, lambda other: other.ipv6_gateway)):
+        if endpoint.default_route6 and (heir := self._first(container_id, lambda other: bool(other.ipv6_gateway))):
             await self._edge.default_route(heir.ipv6_gateway, heir.interface, pid)
             await self._replace(replace(heir, default_route6=True))
+
+    async def republish(self, container_id: str, ports: Sequence[PortRequest]) -> None:
+        """After connect or disconnect: the first network that can, in the order of default routes, carries the published ports.
+
+        Raises Internal when one of them is taken.
+        """
+        carrier = self._first(container_id, lambda endpoint: publishes(self._networks[endpoint.network_id]))
+        for other in self._claims.of_container(container_id):
+            if other.ports and other != carrier:
+                self._relays.close(other)
+                await self._dataplane.close_ports([other])
+                await self._replace(self._claims.unpublished(other))
+        if carrier and ports and not carrier.ports:
+            carrier = self._claims.published(self._networks[carrier.network_id], carrier, ports)
+            await self._replace(carrier)
+            await self._dataplane.open_ports(carrier)
+            await self._relays.open(carrier, self._claims.sockets(carrier))
 
     async def keep(self, running: Collection[str]) -> None:
         """After recovery: release the endpoints of every container that is not in `running`."""
         await self._release([endpoint for endpoint in self._claims.all() if endpoint.container not in running])
 
-    def _first(self, container_id: str, having: Callable[[Endpoint], str]) -> Endpoint | None:
+    def _first(self, container_id: str, having: Callable[[Endpoint], bool]) -> Endpoint | None:
         able = [endpoint for endpoint in self._claims.of_container(container_id) if having(endpoint)]
         return min(able, key=lambda endpoint: endpoint.rank, default=None)
 

@@ -4,6 +4,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -228,7 +229,10 @@ def test_network_files_can_be_written_inside(docker: Docker) -> None:
 def test_sharing_another_s_network_shares_its_address(docker: Docker) -> None:
     server = serve(docker)
     eventually(
-        lambda: docker.run("run", "--rm", "--network", f"container:{server}", "busybox", "wget", "-qO-", "127.0.0.1").stdout == "hello"
+        lambda: (
+            docker.run("run", "--rm", "--network", f"container:{server}", "busybox", "wget", "-qO-", "127.0.0.1").stdout
+            == "hello"
+        )
     )
 
 
@@ -272,3 +276,57 @@ def test_the_default_route_goes_by_the_names_of_the_networks(docker: Docker, uni
     finally:
         docker.clean()
         docker.run("network", "rm", early, late)
+
+
+def test_published_ports_go_with_the_default_route(docker: Docker, unique: str) -> None:
+    """From a network that the container leaves to the next one, and to one that comes before it."""
+    names = [f"{unique}-{letter}" for letter in "ab"]
+    for name in names:
+        docker("network", "create", name)
+    try:
+        port = free_port()
+        container = serve(docker, "--network", names[1], "-p", f"{port}:80")
+        for act, network in (("connect", names[0]), ("disconnect", names[1]), ("connect", names[1]), ("disconnect", names[0])):
+            docker("network", act, network, container)
+            eventually(lambda: fetch("127.0.0.1", port) == "hello")
+            assert docker("port", container).splitlines()[0] == f"80/tcp -> 0.0.0.0:{port}"
+        docker("network", "disconnect", names[1], container)
+        assert docker("port", container) == ""
+        assert can_bind(port)
+        docker("network", "connect", names[0], container)
+        eventually(lambda: fetch("127.0.0.1", port) == "hello")
+        docker("rm", "-f", container)
+    finally:
+        docker("network", "rm", *names)
+
+
+def test_ports_of_a_routed_network(docker: Docker, unique: str) -> None:
+    """Open at the container's address; no port of the host's (Docker 27 or newer)."""
+    docker("network", "create", "-o", "com.docker.network.bridge.gateway_mode_ipv4=routed", unique)
+    try:
+        container = serve(docker, "--network", unique, "-p", "8080:80")
+        assert docker.inspect(container)["NetworkSettings"]["Ports"] == {"80/tcp": [{"HostIp": "0.0.0.0", "HostPort": ""}]}
+        address = docker.inspect(container)["NetworkSettings"]["Networks"][unique]["IPAddress"]
+        eventually(lambda: docker.run("run", "--rm", "busybox", "wget", "-qO-", address).stdout == "hello")
+        docker("rm", "-f", container)
+    finally:
+        docker("network", "rm", unique)
+
+
+def test_a_start_that_fails_disconnects_all_the_same(docker: Docker, unique: str) -> None:
+    """Before process 1 after a connect; for want of a port without one."""
+    port = free_port()
+    docker("network", "create", unique)
+    try:
+        serve(docker, "--network", unique, "-p", f"{port}:80", "--name", f"{unique}-holder")
+        for command in (("busybox", "nonexistent"), ("-p", f"{port}:80", "busybox", "true")):
+            docker.run("run", "--name", f"{unique}-failing", "--network", unique, *command)
+            docker("rm", "-f", f"{unique}-failing")
+        docker("network", "connect", unique, docker("create", "--name", f"{unique}-stopped", "busybox", "true"))
+        docker("network", "disconnect", unique, f"{unique}-stopped")
+        docker("rm", "-f", f"{unique}-holder", f"{unique}-stopped")
+    finally:
+        docker("network", "rm", unique)
+    filters = ("--filter", f"network={unique}", "--filter", "type=network")
+    told = docker("events", "--since", "1h", "--until", str(int(time.time()) + 1), *filters, "--format", "{{.Action}}")
+    assert told.split() == ["create", *["connect"] * 2, *["disconnect"] * 4, "destroy"]
