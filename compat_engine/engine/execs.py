@@ -266,7 +266,7 @@ def _check_running(container: Container, word: str) -> None:
     if status == "paused":
         raise Conflict(f"Container {word} is paused, unpause the container before exec")
     if status == "restarting":
-        raise Conflict(f"Container {word} is restarting, wait until the container is running")
+        raise Conflict(f"Container {container.id} is restarting, wait until the container is running")
     if status != "running":
         raise Conflict(f"container {container.id} is not running")
 

@@ -30,6 +30,9 @@ async def recover(engine: Engine, monitor: Monitor) -> None:
         elif id in ended:
             if ended[id].time != container.state.finished_at:  # else: recorded already, and the runtime not yet told
                 await monitor.record(container, ended[id])
+        elif container.state.status == "restarting":
+            if not _returns(container):
+                await engine.containers.update(container, state=container.state.to("exited"))
         elif container.state.pid or container.state.running:
             await monitor.record(container, Exit(id, LOST, False, rfc3339nano()))
     await engine.networks.keep(adopted.live)  # a start that was under way has reserved addresses
@@ -37,12 +40,12 @@ async def recover(engine: Engine, monitor: Monitor) -> None:
 
 
 async def resume(engine: Engine, monitor: Monitor) -> None:
-    """Restart policies, once requests are served: `always` returns even when stopped by hand, as in dockerd."""
+    """Restart policies, once requests are served, counting anew; who was stopped by hand returns too, unless `unless-stopped`."""
     for container in engine.containers.all():
         async with container.lock:
-            if container.state.status == "exited" and not container.restart and _returns(container):
+            if container.state.status in ("exited", "restarting") and not container.restart and _returns(container):
                 try:
-                    await launch(engine, container, restarts=container.state.restart_count)
+                    await launch(engine, container, restarts=0)
                 except EngineError as error:
                     log.warning("container %s does not start: %s", container.id, error)
 
@@ -67,8 +70,11 @@ async def _resolve(engine: Engine, container: Container, pid: int) -> None:
 
 
 def _returns(container: Container) -> bool:
-    policy = container.record.host_config.RestartPolicy
-    return policy.Name == "always" or (policy.Name == "unless-stopped" and not container.state.stopped_by_user)
+    """Also what failed under `on-failure`, while it has tries left; as in dockerd."""
+    policy, state = container.record.host_config.RestartPolicy, container.state
+    if policy.Name == "on-failure":
+        return state.exit_code != 0 and (policy.MaximumRetryCount == 0 or state.restart_count < policy.MaximumRetryCount)
+    return policy.Name == "always" or (policy.Name == "unless-stopped" and not state.stopped_by_user)
 
 
 async def _sweep(engine: Engine) -> None:

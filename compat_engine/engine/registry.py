@@ -60,6 +60,11 @@ class Container:
             async with self.lock:
                 pass
 
+    def cancel_restart(self) -> None:
+        if self.restart:
+            self.restart.cancel()
+        self.restart = None
+
     def exited(self) -> asyncio.Future[Ended]:
         """Resolves at the next exit, or removal, after now."""
         return _wait_in(self.exit_waiters)

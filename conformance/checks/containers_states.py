@@ -146,6 +146,20 @@ def update_refuses_too_little_memory(engine: Engine) -> None:
     )
 
 
+@check(UPDATE)
+def update_that_does_not_go_with_what_is_set(engine: Engine) -> None:
+    cpus, period, once = {"NanoCpus": 10**9}, {"CpuPeriod": 5000}, {"AutoRemove": True}
+    for host, body, why in (
+        ({}, {"Memory": 20 << 20}, "Memory limit should be smaller than already set memoryswap limit"),
+        (cpus, {"CpuQuota": 5000}, "Conflicting options: CPU Quota cannot be updated as NanoCPUs has already been set"),
+        (period, cpus, "Conflicting options: Nano CPUs cannot be updated as CPU Period has already been set"),
+        (once, {"RestartPolicy": {"Name": "always"}}, "Restart policy cannot be updated because AutoRemove is enabled"),
+    ):
+        container = engine.create("true", host={**host, **NONE})
+        answer = engine.client.post(f"/containers/{container}/update", body=body)
+        refused(answer, 409, f"Cannot update container {container}: {why}")
+
+
 @check(RESIZE)
 def resize_of_a_terminal(engine: Engine) -> None:
     container = engine.run(

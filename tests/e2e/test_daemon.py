@@ -100,6 +100,31 @@ def test_an_orderly_stop_ends_containers_and_the_next_start_restarts_those_that_
     assert own.state("stopped") == "exited"
 
 
+@pytest.mark.parametrize("end", ["kill9", "stop"])
+def test_a_container_that_waits_for_its_next_try_goes_on_with_the_next_daemon(engine_daemon: Daemon, own: Docker, end: str) -> None:
+    for policy in ("always", "unless-stopped", "on-failure", "on-failure:40", "on-failure:1"):
+        args = ["--network", "none", "--name", policy.replace(":", "-"), "--restart", policy]
+        own("run", "-d", *args, "busybox", "sh", "-c", "echo x; exit 3")
+    own("run", "-d", "--network", "none", "--name", "by-hand", "--restart", "unless-stopped", "busybox", "sh", "-c", "exit 3")
+    names = ("always", "unless-stopped", "on-failure", "on-failure-40")
+    eventually(lambda: all(own.inspect(name)["RestartCount"] >= 5 for name in names))
+    own("stop", "by-hand")
+    own.wait_state("on-failure-1", "exited")
+    own.wait_state("always", "restarting")
+    getattr(engine_daemon, end)()
+    engine_daemon.start()
+    lines = {name: len(own("logs", name).split()) for name in names}
+    eventually(lambda: all(len(own("logs", name).split()) > lines[name] for name in names))
+    for name in names:
+        found = own.inspect(name)
+        assert found["State"]["ExitCode"] in (0, 3), name  # of the run before, or it runs
+        own("stop", "-t", "0", name)
+        assert (own.inspect(name)["State"]["ExitCode"], own.state(name)) == (3, "exited")
+    for name in ("on-failure-1", "by-hand"):
+        assert (own.inspect(name)["State"]["ExitCode"], own.state(name)) == (3, "exited")
+    assert own.inspect("on-failure-1")["RestartCount"] == 1
+
+
 def test_published_ports_survive_a_restart(engine_daemon: Daemon, own: Docker) -> None:
     serve = "mkdir /www; echo -n hello > /www/index.html; exec httpd -f -p 80 -h /www"
     own("run", "-d", "--name", "web", "-p", "127.0.0.1::80", "busybox", "sh", "-c", serve)

@@ -143,6 +143,30 @@ def test_restart_always(docker: Docker, unique: str) -> None:
     assert len(docker("logs", unique).split()) == count
 
 
+def restarting(docker: Docker, name: str) -> None:
+    """A container that waits some seconds for its next try."""
+    docker("run", "-d", "--network", "none", "--name", name, "--restart", "always", "busybox", "sh", "-c", "exit 3")
+    eventually(lambda: (found := docker.inspect(name))["RestartCount"] == 5 and found["State"]["Restarting"])
+
+
+def test_start_while_restarting_changes_nothing(docker: Docker, unique: str) -> None:
+    restarting(docker, unique)
+    docker("start", unique)
+    assert docker.inspect(unique)["RestartCount"] >= 5
+    assert "restarting" in docker.fails("rm", unique)
+    assert f"Container {docker.inspect(unique)['Id']} is restarting, wait until" in docker.fails("exec", unique, "true")
+
+
+@pytest.mark.parametrize("command", [("stop",), ("kill",), ("kill", "-s", "USR1")])
+def test_stop_and_kill_while_restarting(docker: Docker, unique: str, command: tuple[str, ...]) -> None:
+    restarting(docker, unique)
+    waiter = docker.start("wait", unique)
+    docker(*command, unique)
+    state = docker.inspect(unique)["State"]
+    assert (state["Status"], state["ExitCode"], state["Restarting"]) == ("exited", 3, False)
+    assert waiter.communicate(timeout=60)[0] == b"3\n"
+
+
 def test_no_restart_after_success_on_failure(docker: Docker, unique: str) -> None:
     docker("run", "-d", "--name", unique, "--restart", "on-failure", "busybox", "true")
     docker("wait", unique)

@@ -15,6 +15,9 @@ async def kill(engine: Engine, word: str, signal: str) -> None:
     number = signal_number(signal) if signal else int(signals.SIGKILL)
     if not container.state.running:
         raise Conflict(f"cannot kill container: {word}: container {container.id} is not running")
+    if container.state.status == "restarting":  # whatever the signal, it ends the wait for the next try
+        await leave_alone(engine, container)
+        return
     if number != signals.SIGKILL and number != signal_number(container.record.config.StopSignal or "SIGTERM"):
         await send(engine, container, number)
         return

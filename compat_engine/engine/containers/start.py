@@ -23,13 +23,10 @@ async def start(engine: Engine, word: str) -> None:
         status = container.state.status
         if status == "paused":
             raise Conflict("cannot start a paused container, try unpause instead")
-        if status == "running":
+        if status in ("running", "restarting"):
             raise NotModified("container already started")
         if status in ("removing", "dead"):
             raise Conflict("container is marked for removal and cannot be started")
-        if container.restart:
-            container.restart.cancel()
-            container.restart = None
         container.backoff = 0.0
         await launch(engine, container, restarts=0)
 

@@ -52,9 +52,8 @@ async def leave_alone(engine: Engine, container: Container, by_user: bool = True
             return None
         if by_user and not state.stopped_by_user:
             await engine.containers.update(container, state=state.to(state.status, stopped_by_user=True))
-        if container.restart and state.status == "restarting":
-            container.restart.cancel()
-            container.restart = None
+        if state.status == "restarting":
+            container.cancel_restart()
             await engine.containers.update(container, state=container.state.to("exited"))
             container.announce_exit()
             return None

@@ -4,10 +4,12 @@ from dataclasses import replace
 from typing import Any
 
 from compat_engine.engine.containers.create import attributes
+from compat_engine.engine.limits import discarded
 from compat_engine.engine.parts import Engine
+from compat_engine.engine.registry import Container
 from compat_engine.engine.resources import resources
 from compat_engine.engine.validate import validate
-from compat_engine.errors import Conflict, InvalidParameter
+from compat_engine.errors import Conflict, Internal
 from compat_engine.wire.container import Config, HostConfig, UpdateRequest
 
 
@@ -17,24 +19,47 @@ async def update(engine: Engine, word: str, request: UpdateRequest) -> list[str]
     Raises NotFound, InvalidParameter, Conflict, Internal with the kernel's reason.
     """
     container = engine.containers.find(word)
+    # Looked at alone, as dockerd does: more swap than memory is a matter of what there is already.
+    alone = request if request.Memory else request.model_copy(update={"MemorySwap": 0})
+    asked = HostConfig.model_validate(alone.dump())
+    warnings = validate(Config(), asked) + discarded(asked, engine.cgroups, engine.config.cgroup_parent)
     async with container.lock:
         if container.state.status in ("removing", "dead"):
-            raise Conflict("container is marked for removal and cannot be \"update\"")
-        host = _merged(container.record.host_config, request)
-        warnings = validate(Config(), host)
+            raise _refused(container, 'Container is marked for removal and cannot be "update"')
+        host = _merged(container, request)
         if container.state.status in ("running", "paused"):
-            await engine.runtime.update(container.id, resources(host))
+            try:
+                await engine.runtime.update(container.id, resources(host))
+            except Internal as error:
+                raise Internal(f"Cannot update container {container.id}: {error}") from error
         await engine.containers.update(container, record=replace(container.record, host_config=host))
     engine.events.publish("container", "update", container.id, attributes(container.record))
     return warnings
 
 
-def _merged(host: HostConfig, request: UpdateRequest) -> HostConfig:
-    asked: dict[str, Any] = {name: value for name, value in request.dump().items() if value and name != "RestartPolicy"}
-    if host.NanoCpus and (asked.get("CpuPeriod") or asked.get("CpuQuota")):
-        raise InvalidParameter("Conflicting options: CPU Period cannot be updated as NanoCPUs has already been set")
+def _refused(container: Container, why: str) -> Conflict:
+    return Conflict(f"Cannot update container {container.id}: {why}")
+
+
+def _merged(container: Container, request: UpdateRequest) -> HostConfig:
+    """Raises Conflict for what does not go with what the container has already."""
+    host = container.record.host_config
+    for one, its_name, other, other_name in (
+        (request.NanoCpus, "Nano CPUs", host.CpuPeriod, "CPU Period"),
+        (request.NanoCpus, "Nano CPUs", host.CpuQuota, "CPU Quota"),
+        (request.CpuPeriod, "CPU Period", host.NanoCpus, "NanoCPUs"),
+        (request.CpuQuota, "CPU Quota", host.NanoCpus, "NanoCPUs"),
+    ):
+        if one and other:
+            raise _refused(container, f"Conflicting options: {its_name} cannot be updated as {other_name} has already been set")
+    if not request.MemorySwap and host.MemorySwap != -1 and request.Memory > host.MemorySwap:
+        words = "Memory limit should be smaller than already set memoryswap limit, update the memoryswap at the same time"
+        raise _refused(container, words)
+    changes: dict[str, Any] = {name: value for name, value in request.dump().items() if value and name != "RestartPolicy"}
+    if request.PidsLimit is not None:
+        changes["PidsLimit"] = max(request.PidsLimit, 0)
     if request.RestartPolicy.Name:
         if host.AutoRemove and request.RestartPolicy.Name != "no":
-            raise InvalidParameter("Restart policy cannot be updated because AutoRemove is enabled for the container")
-        asked["RestartPolicy"] = request.RestartPolicy.dump()
-    return HostConfig.model_validate({**host.dump(), **asked})
+            raise _refused(container, "Restart policy cannot be updated because AutoRemove is enabled for the container")
+        changes["RestartPolicy"] = request.RestartPolicy.dump()
+    return HostConfig.model_validate({**host.dump(), **changes})
