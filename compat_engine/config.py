@@ -37,6 +37,7 @@ class Config:
     ip_masq: bool = True  # whether the default bridge masquerades
     mtu: int = 1500  # of the default bridge
     iptables: bool = True  # whether the host's packet filter is touched; without it published ports are relayed by the daemon
+    publish_via: str = "nat"  # how published ports reach containers of networks that do not say: "nat", or "input" by a relay
     ip_forward: bool = True  # whether the daemon turns on the host's IP forwarding
     nft_table: str = ""  # nftables table (family inet and ip); "" derives compat-<bridge> from the bridge's name
     log_driver: str = "json-file"
@@ -141,6 +142,12 @@ def _flag(value: Any) -> bool:
     return value
 
 
+def _way(value: Any) -> str:
+    if value not in ("nat", "input"):
+        raise ValueError(f"nat or input is wanted, not {value!r}")
+    return str(value)
+
+
 def _level(value: Any) -> str:
     if value not in ("debug", "info", "warn", "error", "fatal"):
         raise ValueError(f"not a valid logging level: {value!r}")
@@ -183,6 +190,7 @@ OPTIONS = (
         help="base=CIDR,size=N: where networks without a subnet of their own get theirs",
     ),
     _Option("iptables", "iptables", _flag, help="keep rules in the host's packet filter (true)"),
+    _Option("publish-via", "publish_via", _way, help="published ports: nat, or input, which heeds the host's own input rules"),
     _Option("ip-forward", "ip_forward", _flag, help="turn on the host's IP forwarding (true)"),
     _Option("nft-table", "nft_table", _word, help="nftables table (compat-BRIDGE)"),
     _Option("log-driver", "log_driver", _word, help="log driver of new containers: json-file, local or none"),

@@ -8,7 +8,7 @@ from ipaddress import ip_address
 from compat_engine.errors import EngineError, Forbidden, Internal, InvalidParameter
 from compat_engine.ids import new_id
 from compat_engine.network.drivers import driver_of
-from compat_engine.network.drivers.bridge import INTERFACE_PREFIX, host_binding
+from compat_engine.network.drivers.bridge import INTERFACE_PREFIX, PUBLISH_VIA, host_binding
 from compat_engine.network.drivers.gateway import families
 from compat_engine.network.ipam import Address, Leases, Subnet, ip_range_of, is_mac, parse_address
 from compat_engine.network.model import Binding, Endpoint, Network, PortRequest
@@ -32,7 +32,10 @@ class EndpointRequest:
 
 
 class Claims:
-    def __init__(self) -> None:
+    """publish_via: as Config.publish_via, for networks that do not say."""
+
+    def __init__(self, publish_via: str = "nat") -> None:
+        self._publish_via = publish_via
         self._endpoints: dict[str, Endpoint] = {}  # by Endpoint.key
         self._leases: dict[str, tuple[Leases, ...]] = {}  # by network id; one for each family
         self._ports = Ports()
@@ -87,7 +90,7 @@ class Claims:
     def unpublished(self, endpoint: Endpoint) -> Endpoint:
         """The endpoint without its ports, which are free from here on."""
         self._ports.release(endpoint.ports)
-        return replace(endpoint, ports=())
+        return replace(endpoint, ports=(), relayed=False)
 
     def replace(self, endpoint: Endpoint) -> None:
         """The same endpoint in another role; address as before."""
@@ -147,8 +150,12 @@ class Claims:
         if not ports or not publishes(network):
             return endpoint
         routed = families(network, ROUTED)
+        relayed = network.options.get(PUBLISH_VIA, self._publish_via) == "input"
         try:
-            return replace(endpoint, ports=self._ports.publish(ports, host_binding(network), _served(endpoint, routed), routed))
+            if relayed and any(port.proto == "sctp" for port in ports):
+                raise InvalidParameter("an SCTP port cannot be published via input: the relay carries TCP and UDP")
+            bindings = self._ports.publish(ports, host_binding(network), _served(endpoint, routed), routed)
+            return replace(endpoint, ports=bindings, relayed=relayed)
         except EngineError as error:
             what = f"driver failed programming external connectivity on endpoint {endpoint.container_name} ({endpoint.id})"
             raise type(error)(f"{what}: {error}") from error

@@ -211,7 +211,7 @@ class Dataplane:
 
 
 def _published(endpoints: Iterable[Endpoint]) -> list[firewall.Published]:
-    """What is translated: nothing from one family into the other, which is for relay.py."""
-    bindings = ((endpoint, binding) for endpoint in endpoints for binding in endpoint.ports)
+    """What is translated or let through: nothing from one family into the other, which is for relay.py."""
+    bindings = ((end, one) for end in endpoints for one in end.ports if not (end.relayed and one.host_port))
     found = ((binding, endpoint.ipv6 if ":" in binding.host_ip else endpoint.ip) for endpoint, binding in bindings)
     return [(binding, address) for binding, address in found if address]

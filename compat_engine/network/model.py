@@ -111,7 +111,8 @@ class Endpoint:
 
     interface is the name inside the container ("" for host and none), host_interface the veth's other end. gateway and
     ipv6_gateway are the network's, 0.0.0.0 and :: the interface itself; default_route and default_route6 say whether they are the
-    container's default route. link_local: further addresses, as asked for. dns_names: names the network knows it by.
+    container's default route. relayed: ports of the host are carried by relay.py instead of translated. link_local: further
+    addresses, as asked for. dns_names: names the network knows it by.
     """
 
     id: str
@@ -133,6 +134,7 @@ class Endpoint:
     default_route: bool = False
     default_route6: bool = False
     ports: tuple[Binding, ...] = ()
+    relayed: bool = False
     dns_names: tuple[str, ...] = ()
 
     @property

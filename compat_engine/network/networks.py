@@ -46,7 +46,7 @@ class Networks:
         self._records, self._run_records = records, run_records  # networks; endpoints, which end with the boot at the latest
         self._networks: dict[str, Network] = {}
         self._pools = Pools.of(config.default_address_pools, unique_local_pool(str(config.data_root)))
-        self._claims = Claims()
+        self._claims = Claims(config.publish_via)
         self._relays = Relays((AF_INET6,) if config.iptables else (AF_INET, AF_INET6))
         self._resolvers = Resolvers(edge)
         self._dataplane = Dataplane(edge, config.table, config.ip_forward)

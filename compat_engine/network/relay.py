@@ -1,6 +1,7 @@
 """What arrives by IPv6 at a published port and is not for nftables to translate: all of it where the container has IPv4 only, and
 what is sent to ::1, from where the kernel lets nothing out. With --iptables=false, when nothing is translated, IPv4 is carried as
-well. Unlike everything else of a published port it rests while no daemon runs.
+well; and where ports are published "via input", so that the host's own rules for what it receives decide about them. Unlike
+everything else of a published port it rests while no daemon runs.
 """
 
 import asyncio
@@ -41,7 +42,7 @@ class Relays:
     async def open(self, endpoint: Endpoint, held: Held) -> None:
         """Listen on what reserves the endpoint's TCP and UDP ports over these families."""
         for binding, reserved in held:
-            if reserved.family not in self._families:
+            if not endpoint.relayed and reserved.family not in self._families:
                 continue
             relay = self._relays.setdefault(endpoint.key, _Relay())
             target = (_target(endpoint, reserved.family), binding.container_port)

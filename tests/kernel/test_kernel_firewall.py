@@ -167,3 +167,37 @@ async def test_a_gateway_mode_nobody_knows(host: Namespace, tmp_path: Path) -> N
     async with opened(tmp_path) as networks:
         with pytest.raises(InvalidParameter, match=r"gateway_mode_ipv4 value: x \(unknown gateway mode x\)"):
             await moded(networks, "odd", "x")
+
+
+@pytest.mark.parametrize("everywhere", [True, False])
+async def test_ports_published_via_input_heed_the_hosts_rules(
+    everywhere: bool, host: Namespace, neighbour: Namespace, servers: dict[str, Namespace], tmp_path: Path
+) -> None:
+    """As the daemon's default or by an option of one network; rules come and go while the port is open."""
+    ports = [PortRequest(80, "tcp", "", "8080"), PortRequest(81, "udp", "", "8081")]
+    options = {} if everywhere else {"compat-engine.publish-via": "input"}
+    async with opened(tmp_path, replace(CONFIG, publish_via="input" if everywhere else "nat")) as networks:
+        network = await networks.create(Network("", "guarded", "bridge", "", options=options))
+        await join(networks, servers, "a", "guarded", *ports)
+        await join(networks, servers, "other", "bridge")
+        heard = f"a {network.gateway}"
+        for address in (HOST, HOST6):
+            assert await reached(neighbour, address, 8080, heard)
+        assert await asyncio.to_thread(ask, neighbour, HOST, 8081, "udp") == heard
+        host.run("nft", "add table inet ufw; add chain inet ufw input { type filter hook input priority 0; policy accept; }")
+        host.run("nft", "add rule inet ufw input th dport { 8080, 8081 } iifname wire drop")
+        for address in (HOST, HOST6):
+            assert silent(neighbour, address, 8080)
+        assert await asyncio.to_thread(ask, neighbour, HOST, 8081, "udp", 0.5) == "nothing"
+        assert await reached(host, "127.0.0.1", 8080, heard)
+        assert await reached(servers["other"], HOST, 8080, heard)
+        host.run("nft", "flush chain inet ufw input")
+        assert await reached(neighbour, HOST, 8080, heard)
+    async with opened(tmp_path):  # the containers ran on
+        assert await reached(neighbour, HOST, 8080, heard)
+
+
+async def test_sctp_is_not_published_via_input(host: Namespace, servers: dict[str, Namespace], tmp_path: Path) -> None:
+    async with opened(tmp_path, replace(CONFIG, publish_via="input")) as networks:
+        with pytest.raises(InvalidParameter, match="an SCTP port cannot be published via input"):
+            await join(networks, servers, "a", "bridge", PortRequest(80, "sctp", "", "8080"))

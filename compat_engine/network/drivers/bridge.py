@@ -17,6 +17,7 @@ PREFIX = "com.docker.network.bridge."
 NAME, MASQUERADE, ICC = PREFIX + "name", PREFIX + "enable_ip_masquerade", PREFIX + "enable_icc"
 HOST_BINDING, DEFAULT_BRIDGE = PREFIX + "host_binding_ipv4", PREFIX + "default_bridge"
 INHIBIT_IPV4 = PREFIX + "inhibit_ipv4"  # the bridge itself gets no IPv4 address
+PUBLISH_VIA = "compat-engine.publish-via"
 MTU, INTERFACE_PREFIX = "com.docker.network.driver.mtu", "com.docker.network.container_iface_prefix"
 INTERFACE_NAME = re.compile(r"[A-Za-z0-9._@+-]{1,15}")  # IFNAMSIZ less the NUL; nothing that nft(8) would read otherwise
 _TRUE, _FALSE = ("1", "t", "T", "TRUE", "true", "True"), ("0", "f", "F", "FALSE", "false", "False")
@@ -30,6 +31,8 @@ class Bridge:
             boolean(network, option, True)
         mtu(network)
         host_binding(network)
+        if (way := network.options.get(PUBLISH_VIA, "nat")) not in ("nat", "input"):
+            raise InvalidParameter(f"failed to parse {PUBLISH_VIA} value: {way} (nat or input is wanted)")
         if network.enable_ipv6 and not HAS_IPV6:
             raise Internal("this host's kernel has no IPv6: the network cannot have it")
         check_gateway_modes(network)
