@@ -27,8 +27,9 @@ class Config:
     log_level: str = "info"
     bridge: str = "docker0"  # name of the default bridge; "none" turns the default network off
     bip: str = "172.17.0.1/16"  # address and prefix of the default bridge
+    fixed_cidr: str = ""  # part of it that containers' addresses are taken from; "" for all of it
     ipv6: bool = False  # whether the default bridge has IPv6
-    fixed_cidr_v6: str = ""  # its IPv6 subnet; "" takes one of the pools
+    fixed_cidr_v6: str = ""  # its IPv6 subnet, or with bip6 a part of that as above; "" takes one of the pools
     bip6: str = ""  # its IPv6 address and prefix; "" for the first of the subnet
     default_address_pools: tuple[tuple[str, int], ...] = ()  # (base, prefix length of one network); () means Docker's
     default_network_opts: dict[str, dict[str, str]] = field(default_factory=dict)  # driver -> options of networks yet to be made
@@ -176,7 +177,10 @@ OPTIONS = (
     _Option("bridge", "bridge", _word, short="-b", help="name of the default bridge; none turns its network off"),
     _Option("bip", "bip", _word, help="address and prefix of the default bridge"),
     _Option("ipv6", "ipv6", _flag, help="IPv6 on the default bridge"),
-    _Option("fixed-cidr-v6", "fixed_cidr_v6", _word, help="IPv6 subnet of the default bridge"),
+    _Option(
+        "fixed-cidr", "fixed_cidr", _word, help="part of the default bridge's subnet that containers' addresses are taken from"
+    ),
+    _Option("fixed-cidr-v6", "fixed_cidr_v6", _word, help="IPv6 subnet of the default bridge; with --bip6 a part of that one"),
     _Option("bip6", "bip6", _word, help="IPv6 address and prefix of the default bridge"),
     _Option("ip", "ip", _address, help="host address of ports published on the default bridge without one (0.0.0.0)"),
     _Option("icc", "icc", _flag, help="containers on the default bridge reach each other (true)"),

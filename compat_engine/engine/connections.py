@@ -10,6 +10,7 @@ from compat_engine.engine.networks import event_attributes
 from compat_engine.engine.parts import Engine
 from compat_engine.engine.registry import Container
 from compat_engine.errors import Internal, InvalidParameter, NotFound
+from compat_engine.network.endpointopts import complaints
 from compat_engine.network.ipam import is_mac
 from compat_engine.network.model import HOST, NONE, Network
 from compat_engine.wire.network import EndpointIPAMConfig, EndpointSettings, NetworkConnect, NetworkDisconnect
@@ -32,10 +33,10 @@ def check_endpoint(network: Network, settings: EndpointSettings) -> None:
     """Raises InvalidParameter when the network cannot give what is asked of it."""
     if settings.MacAddress and not is_mac(settings.MacAddress):
         raise InvalidParameter(f"invalid MAC address {settings.MacAddress}")
-    complaints = [*_complaints(network, settings)]
-    if complaints:
-        bullet = "* " if len(complaints) > 1 else ""
-        text = "\n".join(bullet + complaint for complaint in complaints)
+    found = [*_complaints(network, settings), *complaints(settings.DriverOpts or {})]
+    if found:
+        bullet = "* " if len(found) > 1 else ""
+        text = "\n".join(bullet + complaint for complaint in found)
         raise InvalidParameter(f"invalid endpoint settings:\n{text}")
 
 

@@ -46,7 +46,9 @@ async def reserve_one(
     engine: Engine, container: Container, word: str, asked: EndpointSettings, mac: str, ports: Sequence[PortRequest]
 ) -> Endpoint:
     ipam = asked.IPAMConfig or EndpointIPAMConfig()
-    request = EndpointRequest(ipam.IPv4Address, ipam.IPv6Address, mac, ports, ipam.LinkLocalIPs or (), asked.GwPriority)
+    request = EndpointRequest(
+        ipam.IPv4Address, ipam.IPv6Address, mac, ports, ipam.LinkLocalIPs or (), asked.GwPriority, asked.DriverOpts or {}
+    )
     names = dns_names(container, asked)
     return await engine.networks.reserve(container.id, word, name=container.name, asked=request, dns_names=names)
 

@@ -114,10 +114,17 @@ async def info(engine: Engine) -> dict[str, Any]:
         "LiveRestoreEnabled": engine.config.live_restore,
         "Isolation": "",
         "SecurityOptions": _security_options(engine),
+        **_pools(engine),
         "FirewallBackend": {"Driver": "nftables"},
         "CDISpecDirs": [],
         "Warnings": _warnings(limits, engine.cgroups.version) or None,
     }
+
+
+def _pools(engine: Engine) -> dict[str, Any]:
+    """The address pools, where some are configured."""
+    pools = [{"Base": base, "Size": size} for base, size in engine.config.default_address_pools]
+    return {"DefaultAddressPools": pools} if pools else {}
 
 
 async def disk_usage(engine: Engine, types: Sequence[str]) -> dict[str, Any]:

@@ -1,15 +1,16 @@
 """Who has which address, port and interface name. Claimed in memory without waiting, so that no two starts get the same."""
 
 import socket
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
 
 from compat_engine.errors import EngineError, Forbidden, Internal, InvalidParameter
 from compat_engine.ids import new_id
 from compat_engine.network.drivers import driver_of
-from compat_engine.network.drivers.bridge import INTERFACE_PREFIX, PUBLISH_VIA, host_binding
+from compat_engine.network.drivers.bridge import INTERFACE_NAME, INTERFACE_PREFIX, PUBLISH_VIA, host_binding
 from compat_engine.network.drivers.gateway import families
+from compat_engine.network.endpointopts import IFNAME, interface_sysctls
 from compat_engine.network.ipam import Address, Leases, Subnet, ip_range_of, is_mac, parse_address
 from compat_engine.network.model import Binding, Endpoint, Network, PortRequest
 from compat_engine.network.plan import ROUTED
@@ -29,6 +30,7 @@ class EndpointRequest:
     ports: Sequence[PortRequest] = ()
     link_local: Sequence[str] = ()
     gw_priority: int = 0
+    options: Mapping[str, str] = field(default_factory=dict)  # endpointopts.py
 
 
 class Claims:
@@ -130,12 +132,15 @@ class Claims:
     def _plugged(self, network: Network, endpoint: Endpoint, asked: EndpointRequest) -> Endpoint:
         """With what follows from its addresses, its driver and the container's other endpoints."""
         others = self.of_container(endpoint.container)
+        taken = {other.interface for other in others}
+        interface = _asked_name(asked, taken) or _free_name(network.options.get(INTERFACE_PREFIX, "eth"), taken)
         endpoint = replace(
             endpoint,
             mac=asked.mac.replace("-", ":").lower(),
             link_local=tuple(asked.link_local),
             gw_priority=asked.gw_priority,
-            interface=_free_name(network.options.get(INTERFACE_PREFIX, "eth"), {other.interface for other in others}),
+            interface=interface,
+            sysctls=interface_sysctls(asked.options, interface),
         )
         endpoint = driver_of(network.driver).plug(network, endpoint)
         before = [other for other in others if other.rank < endpoint.rank]
@@ -204,6 +209,16 @@ def _unavailable(network: Network, subnet: Subnet, ip: str) -> EngineError:
         return Forbidden("Address already in use")
     family = f"IPv{subnet.version}"
     return Internal(f"no available {family} addresses on this network's address pools: {network.name} ({network.id})")
+
+
+def _asked_name(asked: EndpointRequest, taken: Collection[str]) -> str:
+    """Of the interface; "" when none was asked for. Raises InvalidParameter."""
+    name = asked.options.get(IFNAME, "")
+    if name and not INTERFACE_NAME.fullmatch(name):
+        raise InvalidParameter(f"invalid interface name {name!r}: at most 15 of A-Z a-z 0-9 . _ - @ +")
+    if name in (*taken, "lo"):
+        raise InvalidParameter(f"invalid interface name {name!r}: the container has one of that name")
+    return name
 
 
 def _free_name(prefix: str, taken: set[str]) -> str:

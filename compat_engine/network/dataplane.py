@@ -40,7 +40,9 @@ class Dataplane:
                 self._open[endpoint.key] = endpoint
         await self._sweep_networks()
         await self._sweep_veths()
-        if self._bridges or await self._has_table():
+        if "ip" in (tables := await self._tables()):
+            await self._edge.nft(f"delete table ip {self._table}\n")  # written by versions that knew IPv4 alone
+        if self._bridges or "inet" in tables:
             await self._rebuild()
         await self._edge.watch(self._table, self._lost)
         for chain in firewall.dropping_chains(await self._edge.nft_list("chains"), self._table):
@@ -119,8 +121,10 @@ class Dataplane:
         except Internal as error:
             log.warning("%s: a UDP client that never pauses may go on talking to where it did before", error)
 
-    async def _has_table(self) -> bool:
-        return any(item.get("table", {}).get("name") == self._table for item in await self._edge.nft_list("tables inet"))
+    async def _tables(self) -> set[str]:
+        """The families with a table of our name."""
+        found = (item.get("table", {}) for item in await self._edge.nft_list("tables"))
+        return {table["family"] for table in found if table.get("name") == self._table}
 
     async def _make(self, id: str, plan: HostPlan) -> None:
         alias = f"{self._table} {id}"

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from ipaddress import IPv4Interface, IPv6Interface, IPv6Network, ip_network
+from ipaddress import IPv4Interface, IPv4Network, IPv6Interface, IPv6Network, ip_network
 from typing import TypeVar
 
 from compat_engine.config import Config
@@ -34,7 +34,8 @@ async def place_default_bridge(config: Config, edge: Edge, record: Network, othe
         NAME: config.bridge,
         MTU: str(config.mtu),
     }
-    placed = replace(record, subnet=subnet, gateway=gateway, pools=(Pool(subnet, gateway=gateway),), options=options)
+    pool = Pool(subnet, _range("fixed-cidr", config.fixed_cidr, address.network), gateway)
+    placed = replace(record, subnet=subnet, gateway=gateway, pools=(pool,), options=options)
     if not config.ipv6:
         return replace(placed, enable_ipv6=False, subnet6="", gateway6="")
     if not HAS_IPV6:
@@ -42,7 +43,7 @@ async def place_default_bridge(config: Config, edge: Edge, record: Network, othe
     taken = [*others, *(ip_network(route) for route in await edge.routes(config.bridge))]
     address6 = _address6(config, record, taken, pools)
     subnet6, gateway6 = str(address6.network), str(address6.ip)
-    shown = (*placed.pools, Pool(subnet6, gateway=gateway6))
+    shown = (*placed.pools, Pool(subnet6, _range("fixed-cidr-v6", config.fixed_cidr_v6, address6.network), gateway6))
     return replace(placed, enable_ipv6=True, subnet6=subnet6, gateway6=gateway6, pools=shown)
 
 
@@ -50,8 +51,6 @@ def _address6(config: Config, record: Network, taken: Sequence[Subnet], pools: P
     """As told; what nobody told stays as it was."""
     given = _parsed("bip6", IPv6Interface, config.bip6) if config.bip6 else None
     fixed = _parsed("fixed-cidr-v6", IPv6Network, config.fixed_cidr_v6) if config.fixed_cidr_v6 else None
-    if given and fixed and given.ip not in fixed and not fixed.subnet_of(given.network):
-        raise InvalidParameter(f"fixed-cidr-v6 {fixed} is no part of the bridge's subnet {given.network}")
     if given:
         return given
     if fixed:
@@ -89,6 +88,16 @@ async def _unless_taken(
         return wanted
     subnet = choose_subnet(taken, pools.ipv4)
     return IPv4Interface(f"{default_gateway(subnet, None, ())}/{subnet.prefixlen}")
+
+
+def _range(option: str, text: str, subnet: IPv4Network | IPv6Network) -> str:
+    """Of containers' addresses; "" for the whole subnet. Raises InvalidParameter."""
+    if not text:
+        return ""
+    found = _parsed(option, ip_network, text)
+    if found.version != subnet.version or not found.subnet_of(subnet):  # type: ignore[arg-type]  # the same version
+        raise InvalidParameter(f"{option} {found} is no part of the bridge's subnet {subnet}")
+    return "" if found == subnet else str(found)
 
 
 def _parsed(option: str, kind: Callable[[str], T], text: str) -> T:

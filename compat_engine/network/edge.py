@@ -239,7 +239,7 @@ class LinuxEdge:
             self._netlink.request([*pair, netlink.port_up(plan.host_name, plan.alias, plan.isolated)])
             try:
                 with network_of(namespace):
-                    _set_up_ipv6(plan)
+                    _set_up_sysctls(plan)
                     inside = NetlinkSocket()
                 with inside:
                     _configure(inside, plan)
@@ -269,7 +269,7 @@ class LinuxEdge:
             with inside:
                 try:
                     with network_of(namespace):
-                        _set_up_ipv6(plan)
+                        _set_up_sysctls(plan)
                     _configure(inside, plan)
                 except OSError:
                     inside.request([netlink.delete_link(plan.name)])
@@ -337,12 +337,17 @@ def _configure(inside: NetlinkSocket, plan: VethPlan | DerivedPlan) -> None:
     inside.request(messages)
 
 
-def _set_up_ipv6(plan: VethPlan | DerivedPlan) -> None:
-    """In the container's namespace: neighbours' advertisements must not add addresses and routes to ours, nor to none at all."""
+def _set_up_sysctls(plan: VethPlan | DerivedPlan) -> None:
+    """In the container's namespace: neighbours' advertisements must not add addresses and routes to ours, nor to none at all.
+
+    Then what was asked for.
+    """
     if any(":" in address for address in plan.addresses):
         _sysctl(f"ipv6/conf/{plan.name}/accept_ra", "0")
     elif netlink.HAS_IPV6:
         _sysctl(f"ipv6/conf/{plan.name}/disable_ipv6", "1")
+    for name, _, value in (word.partition("=") for word in plan.sysctls):
+        _sysctl(name, value)
 
 
 def _corrections(index: int, present: Sequence[str], wanted: Sequence[str]) -> Iterator[netlink.Message]:

@@ -112,7 +112,7 @@ class Endpoint:
     interface is the name inside the container ("" for host and none), host_interface the veth's other end. gateway and
     ipv6_gateway are the network's, 0.0.0.0 and :: the interface itself; default_route and default_route6 say whether they are the
     container's default route. relayed: ports of the host are carried by relay.py instead of translated. link_local: further
-    addresses, as asked for. dns_names: names the network knows it by.
+    addresses, as asked for. sysctls: the interface's, as endpointopts.py writes them. dns_names: names the network knows it by.
     """
 
     id: str
@@ -129,6 +129,7 @@ class Endpoint:
     ipv6_gateway: str = ""
     gw_priority: int = 0
     link_local: tuple[str, ...] = ()
+    sysctls: tuple[str, ...] = ()
     interface: str = ""
     host_interface: str = ""
     default_route: bool = False
@@ -153,5 +154,5 @@ class Endpoint:
     def load(cls, text: str) -> "Endpoint":
         raw: dict[str, Any] = json.loads(text)
         ports = tuple(Binding(**binding) for binding in raw["ports"])
-        lists = {name: tuple(raw.get(name, ())) for name in ("dns_names", "link_local")}
+        lists = {name: tuple(raw.get(name, ())) for name in ("dns_names", "link_local", "sysctls")}
         return cls(**{**raw, "ports": ports, **lists})

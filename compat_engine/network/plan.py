@@ -62,6 +62,7 @@ class VethPlan:
     mtu: int = DEFAULT_MTU
     isolated: bool = False
     alias: str = ""
+    sysctls: tuple[str, ...] = ()  # "ipv4/conf/eth0/NAME=VALUE", below /proc/sys/net
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +80,7 @@ class DerivedPlan:
     gateways: tuple[str, ...] = ()
     mac: str = ""
     flags: int = 0
+    sysctls: tuple[str, ...] = ()  # as VethPlan's
 
 
 @dataclass(frozen=True, slots=True)

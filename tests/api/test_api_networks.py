@@ -162,3 +162,9 @@ async def test_a_start_that_fails_half_way_leaves_no_endpoint(net: Api) -> None:
     with pytest.raises(NotFound, match="network gone not found"):
         await reserve(net.engine, container)
     assert not net.engine.networks.endpoints(container.id)
+
+
+async def test_info_tells_of_configured_pools(net: Api) -> None:
+    assert "DefaultAddressPools" not in (await net.call("GET", "/info")).json
+    net.engine.config = replace(net.engine.config, default_address_pools=(("10.240.0.0/16", 24),))
+    assert (await net.call("GET", "/info")).json["DefaultAddressPools"] == [{"Base": "10.240.0.0/16", "Size": 24}]

@@ -201,3 +201,10 @@ async def test_sctp_is_not_published_via_input(host: Namespace, servers: dict[st
     async with opened(tmp_path, replace(CONFIG, publish_via="input")) as networks:
         with pytest.raises(InvalidParameter, match="an SCTP port cannot be published via input"):
             await join(networks, servers, "a", "bridge", PortRequest(80, "sctp", "", "8080"))
+
+
+async def test_the_table_of_a_version_before_goes(host: Namespace, tmp_path: Path) -> None:
+    host.run("nft", f"add table ip {TABLE}; add chain ip {TABLE} forward {{ type filter hook forward priority 0; policy drop; }}")
+    host.run("nft", "add table ip others")
+    async with opened(tmp_path):
+        assert set(host.run("nft", "list", "tables").splitlines()) == {f"table inet {TABLE}", "table ip others"}

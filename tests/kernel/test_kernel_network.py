@@ -190,3 +190,22 @@ async def test_ipv6_localhost(host: Namespace, servers: dict[str, Namespace], tm
         assert await loop.run_in_executor(None, heard, 8080) == f"a {BRIDGE}"
         await networks.release("a")
         assert await loop.run_in_executor(None, heard, 8080) == "nothing"
+
+
+async def test_an_interface_of_ones_own_name_and_sysctls(host: Namespace, servers: dict[str, Namespace], tmp_path: Path) -> None:
+    sysctls = "net.ipv4.conf.IFNAME.log_martians=1,net.ipv4.neigh.ifname.gc_stale_time=77"
+    options = {"com.docker.network.endpoint.ifname": "lan.1", "com.docker.network.endpoint.sysctls": sysctls}
+    async with opened(tmp_path) as networks:
+        servers["a"] = server("a")
+        endpoint = await networks.reserve("a", "bridge", name="a", asked=EndpointRequest(options=options))
+        await networks.connect(endpoint, servers["a"].pid)
+        assert endpoint.interface == "lan.1"
+        assert f"{endpoint.ip}/24" in servers["a"].run("ip", "-o", "address", "show", "dev", "lan.1")
+        assert servers["a"].run("cat", "/proc/sys/net/ipv4/conf/lan.1/log_martians") == "1"
+        assert servers["a"].run("cat", "/proc/sys/net/ipv4/neigh/lan.1/gc_stale_time") == "77"
+        unknown = {"com.docker.network.endpoint.sysctls": "net.ipv4.conf.IFNAME.nonsense=1"}
+        servers["b"] = server("b")
+        endpoint = await networks.reserve("b", "bridge", name="b", asked=EndpointRequest(options=unknown))
+        with pytest.raises(Internal, match="No such file"):
+            await networks.connect(endpoint, servers["b"].pid)
+        assert endpoint.host_interface not in host.run("ip", "-o", "link")

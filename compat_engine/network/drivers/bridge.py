@@ -83,6 +83,7 @@ class Bridge:
             mac=endpoint.mac,
             addresses=interface_addresses(endpoint),
             gateways=default_gateways(endpoint),
+            sysctls=endpoint.sysctls,
             mtu=mtu(network),
             isolated=not boolean(network, ICC, True),
         )

@@ -46,6 +46,7 @@ class Ipvlan:
             name=endpoint.interface,
             addresses=interface_addresses(endpoint),
             gateways=default_gateways(endpoint),
+            sysctls=endpoint.sysctls,
             flags=_flags(network),
         )
 

@@ -36,6 +36,7 @@ class Macvlan:
             name=endpoint.interface,
             addresses=interface_addresses(endpoint),
             gateways=default_gateways(endpoint),
+            sysctls=endpoint.sysctls,
             mac=endpoint.mac,
         )
 

@@ -8,6 +8,7 @@ import pytest
 from compat_engine.config import Config, from_arguments
 from compat_engine.errors import InvalidParameter
 from compat_engine.network.claims import EndpointRequest
+from compat_engine.network.endpointopts import complaints
 from compat_engine.network.fake import FakeEdge
 from compat_engine.network.model import Network, PortRequest
 from compat_engine.network.networks import Networks
@@ -27,7 +28,9 @@ def test_pools_by_flag_and_by_file(tmp_path: Path) -> None:
     assert from_arguments([*flags, "--config-file", str(file)]).default_address_pools == wanted
 
 
-@pytest.mark.parametrize("word", ["base=10.0.0.0/8", "10.0.0.0/8", "base=10.0.0.0/16,size=8", "base=x,size=24", "base=10.0.0.1/8,size=24"])
+@pytest.mark.parametrize(
+    "word", ["base=10.0.0.0/8", "10.0.0.0/8", "base=10.0.0.0/16,size=8", "base=x,size=24", "base=10.0.0.1/8,size=24"]
+)
 def test_a_pool_that_is_none(word: str) -> None:
     with pytest.raises(InvalidParameter, match="invalid value for default-address-pools"):
         from_arguments(["--default-address-pool", word])
@@ -49,7 +52,9 @@ async def test_the_default_bridge_is_made_as_told(tmp_path: Path) -> None:
     assert options["com.docker.network.bridge.host_binding_ipv4"] == "127.0.0.1"
     assert options["com.docker.network.bridge.enable_icc"] == options["com.docker.network.bridge.enable_ip_masquerade"] == "false"
     assert options["com.docker.network.driver.mtu"] == "1400"
-    endpoint = await networks.reserve("c", "bridge", name="c", asked=EndpointRequest(ports=[PortRequest(80), PortRequest(81, host_ip="127.0.0.9")]))
+    endpoint = await networks.reserve(
+        "c", "bridge", name="c", asked=EndpointRequest(ports=[PortRequest(80), PortRequest(81, host_ip="127.0.0.9")])
+    )
     assert [binding.host_ip for binding in endpoint.ports] == ["127.0.0.1", "127.0.0.9"]
     await networks.close()
 
@@ -80,3 +85,45 @@ async def test_an_option_that_makes_no_sense(option: str, value: str, text: str,
     with pytest.raises(InvalidParameter, match=text):
         await networks.create(Network("", "one", "bridge", "", options={option: value}))
     await networks.close()
+
+
+async def test_a_part_of_the_default_bridge_for_containers(tmp_path: Path) -> None:
+    config = Config(
+        bridge="cetst0",
+        bip="10.231.1.1/24",
+        fixed_cidr="10.231.1.64/26",
+        ipv6=True,
+        bip6="fd00:ce:1::1/64",
+        fixed_cidr_v6="fd00:ce:1::100/120",
+    )
+    networks = await opened(config, tmp_path)
+    bridge = networks.find("bridge")
+    assert [(pool.subnet, pool.ip_range, pool.gateway) for pool in bridge.pools] == [
+        ("10.231.1.0/24", "10.231.1.64/26", "10.231.1.1"),
+        ("fd00:ce:1::/64", "fd00:ce:1::100/120", "fd00:ce:1::1"),
+    ]
+    endpoint = await networks.reserve("c", "bridge", name="c")
+    assert (endpoint.ip, endpoint.prefix_len) == ("10.231.1.64", 24)
+    assert (endpoint.ipv6, endpoint.ipv6_prefix_len) == ("fd00:ce:1::100", 64)
+    await networks.close()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"fixed_cidr": "10.231.2.0/26"}, "fixed-cidr 10.231.2.0/26 is no part of the bridge's subnet 10.231.1.0/24"),
+        ({"fixed_cidr": "fd00::/80"}, "fixed-cidr fd00::/80 is no part of the bridge's subnet 10.231.1.0/24"),
+        ({"fixed_cidr": "words"}, "invalid fixed-cidr words"),
+    ],
+)
+async def test_a_part_that_is_none(tmp_path: Path, changes: dict[str, str], message: str) -> None:
+    with pytest.raises(InvalidParameter, match=message):
+        await opened(Config(bridge="cetst0", bip="10.231.1.1/24", **changes), tmp_path)  # type: ignore[arg-type]
+
+
+def test_sysctls_are_of_the_interface_alone() -> None:
+    option = "com.docker.network.endpoint.sysctls"
+    assert [*complaints({})] == [*complaints({option: "net.ipv6.conf.IFNAME.forwarding=1,net.ipv4.conf.ifname.x.y=2"})] == []
+    for word in ("net.ipv4.conf.eth0.x=1", "net.core.somaxconn=1", "kernel.a.b.IFNAME.c=1", "net.ipv4.ip_forward=1"):
+        (complaint,) = complaints({option: word})
+        assert complaint.startswith(f"unrecognised network interface sysctl '{word}'; represent 'net.X.Y.ethN.Z=V'")
