@@ -17,6 +17,7 @@ from compat_engine.images.layers import digest_of
 from compat_engine.images.library import Library, check_fits
 from compat_engine.images.records import CONFIG, INDEX, MANIFEST, Descriptor, Image
 from compat_engine.images.reference import Reference, is_digest, is_hex_id, parse
+from compat_engine.images.remake import blob_file
 
 _CHUNK = 1 << 20
 _LAYOUT = b'{"imageLayoutVersion": "1.0.0"}'
@@ -84,8 +85,10 @@ def _manifest(image: Image) -> bytes:
 
 
 async def _stream(library: Library, saved: list[_Saved]) -> AsyncIterator[bytes]:
-    held = {digest for item in saved for digest in item.image.digests}
-    with library.pins.hold(held):
+    images = [item.image for item in saved]
+    with library.pins.hold(key for image in images for key in (*image.digests, *image.chains)):
+        for digest in sorted({blob.digest for image in images for blob in image.blobs}):
+            await blob_file(library, digest)
         pieces = _tar(library, saved)
         # A thread reads ahead of the client by one piece; the loop never waits for the disk.
         coming = asyncio.ensure_future(asyncio.to_thread(next, pieces, b""))

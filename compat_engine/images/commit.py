@@ -44,22 +44,20 @@ async def commit(library: Library, snapshot: str, parent: Image, step: Step, nam
 
 
 async def _layer(library: Library, snapshot: str, work: Path) -> IncomingLayer:
-    overlay, directory, blob = library.snapshots.overlay(snapshot), work / "layer", work / "blob"
-    fds = await asyncio.to_thread(_prepare, directory, blob)
+    overlay, directory = library.snapshots.overlay(snapshot), work / "layer"
+    fd = await asyncio.to_thread(_prepare, directory)
     try:
-        done = await library.workers.run("root_commit", fds, upper=overlay.upper, lowers=overlay.lower)
+        done = await library.workers.run("root_commit", [fd], upper=overlay.upper, lowers=overlay.lower)
     finally:
-        for fd in fds:
-            os.close(fd)
-    unpacked = Unpacked(directory, done["digest"], done["unpacked"], ())
-    return IncomingLayer(Descriptor(LAYER, done["digest"], done["size"]), blob, unpacked)
+        os.close(fd)
+    unpacked = Unpacked(directory, done["digest"], done["unpacked"], (), made_here=True)
+    return IncomingLayer(Descriptor(LAYER, done["digest"], done["size"]), None, unpacked)
 
 
-def _prepare(directory: Path, blob: Path) -> tuple[int, int]:
+def _prepare(directory: Path) -> int:
     (directory / "diff").mkdir(mode=0o755, parents=True)
     (directory / "diff").chmod(0o755)
-    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-    return os.open(blob, flags, 0o600), os.open(directory / "diff", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    return os.open(directory / "diff", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
 
 def _config(parent: Image, step: Step, diff_id: str) -> bytes:

@@ -60,7 +60,7 @@ class Extractor:
             path = self.admit(entry)
             base = path.rpartition(b"/")[2]
             if self.layer and base.startswith(_WHITEOUT):
-                self._whiteout(path, base)
+                self._whiteout(path, base, entry)
             elif path:
                 self._types[entry.type](path, entry, reader)
             else:
@@ -89,8 +89,7 @@ class Extractor:
         fd = self._make(path, lambda: os.open(path, _CREATE, entry.mode))
         try:
             self._fill(fd, entry, reader)
-            if entry.uid or entry.gid:
-                os.fchown(fd, *_owner(entry))
+            os.fchown(fd, *_owner(entry))  # also for root: a set-group-id directory gives its group
             if entry.mode & 0o7000:
                 os.fchmod(fd, entry.mode)  # chown clears these bits
             for name, value in entry.xattrs.items():
@@ -146,13 +145,12 @@ class Extractor:
             os.chmod(path, entry.mode)
 
     def _finish(self, path: bytes, entry: Entry) -> None:
-        if entry.uid or entry.gid:
-            os.chown(path, *_owner(entry), follow_symlinks=False)
+        os.chown(path, *_owner(entry), follow_symlinks=False)
         for name, value in entry.xattrs.items():
             _set_xattr(path, name, value, entry)
         _set_time(path, _time(entry))
 
-    def _whiteout(self, path: bytes, base: bytes) -> None:
+    def _whiteout(self, path: bytes, base: bytes, entry: Entry) -> None:
         parent = path[: -len(base)].rstrip(b"/")
         if base == _OPAQUE:
             if parent and not is_directory(parent):
@@ -168,6 +166,7 @@ class Extractor:
         self._whiteouts.add(target)
         try:
             self._make(target, lambda: os.mknod(target, stat.S_IFCHR, 0), keep=True)
+            _set_time(target, _time(entry))
         except FileExistsError:  # a whiteout hides what is below this layer, never what the layer itself brings
             if is_directory(target):
                 os.setxattr(target, "trusted.overlay.opaque", b"y", follow_symlinks=False)

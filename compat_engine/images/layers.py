@@ -8,7 +8,7 @@ import asyncio
 import json
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -29,17 +29,19 @@ Say = Callable[[dict[str, Any]], None]
 
 @dataclass(frozen=True, slots=True)
 class Unpacked:
-    """A layer's content in `directory` (which holds `diff`), below Tree.tmp. implied: directories its tar did not describe."""
+    """A layer's content in `directory` (which holds `diff`), below Tree.tmp. implied: directories its tar did not describe;
+    made_here: see Layer."""
 
     directory: Path
     diff_id: str
     size: int
     implied: tuple[str, ...]
+    made_here: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class IncomingLayer:
-    """A layer's blob, verified against its digest, in a file below Tree.tmp (None: already in the store)."""
+    """A layer's blob, verified against its digest, in a file below Tree.tmp (None: already in the store, or not kept)."""
 
     blob: Descriptor
     file: Path | None
@@ -193,7 +195,8 @@ async def _publish(
         await asyncio.to_thread(_move, library, incoming, work, moves, known is None)
         if known is not None:
             return await library.commit(known, [], list(incoming.names))
-        layers = {**library.layers, **{layer.chain_id: layer for _, layer in new}}
+        changed = [*(layer for _, layer in new), *_made_again(library, incoming, chains)]
+        layers = {**library.layers, **{layer.chain_id: layer for layer in changed}}
         manifest = incoming.manifest
         image = Image(
             id=incoming.id,
@@ -206,16 +209,27 @@ async def _publish(
             tagged_at=incoming.tagged_at,
             added_at=now_text(),
         )
-        return await library.commit(image, [layer for _, layer in new], list(incoming.names))
+        return await library.commit(image, changed, list(incoming.names))
 
 
 def _new_layers(library: Library, chains: list[str], unpacked: dict[int, Unpacked]) -> list[tuple[int, Layer]]:
     """Those somebody else has not brought meanwhile."""
     return [
-        (number, Layer(content.diff_id, chains[number], new_id(), content.size, chains[number - 1] if number else ""))
+        (number, _layer(content, chains, number))
         for number, content in sorted(unpacked.items())
         if chains[number] not in library.layers
     ]
+
+
+def _layer(content: Unpacked, chains: list[str], number: int) -> Layer:
+    parent = chains[number - 1] if number else ""
+    return Layer(content.diff_id, chains[number], new_id(), content.size, parent, content.made_here)
+
+
+def _made_again(library: Library, incoming: Incoming, chains: list[str]) -> list[Layer]:
+    """Layers that came with some image and are what a commit makes now: one diff id is one tree of files."""
+    made = [chain for chain, layer in zip(chains, incoming.layers, strict=True) if layer.unpacked and layer.unpacked.made_here]
+    return [replace(library.layers[chain], made_here=True) for chain in made if chain in library.layers]
 
 
 def _move(library: Library, incoming: Incoming, work: Path, new: list[tuple[Layer, Unpacked]], blobs: bool) -> None:

@@ -1,6 +1,7 @@
-"""A container's writable layer as an image's: in one pass its tar, hashed and stored, and its files, copied. Runs in a worker.
+"""A container's writable layer as an image's: in one pass its files, copied, and the digest of its tar. Runs in a worker.
 
-Every byte is read once and goes both ways, so blob and directory agree even when the container goes on writing.
+Every byte is read once and goes both ways, so digest and directory agree even when the container goes on writing. The tar is not
+kept: `root_tar` makes it from the directory again, to the byte, should anybody want it.
 """
 
 import hashlib
@@ -12,25 +13,33 @@ from typing import Any
 
 from compat_engine.images import tarwriter
 from compat_engine.images.extract import SPACE_CHECK, check_space, write_all
-from compat_engine.images.treewriter import OPAQUE, Sink, TreeWriter, content, is_opaque
+from compat_engine.images.treewriter import OPAQUE, XATTR, Records, TreeWriter, is_opaque, zeros
 
-_DEPTH = 8  # pieces of about a mebibyte between the thread that reads and the one that stores
+_BUFFER = 1 << 20  # bytes
+_DEPTH = 4  # buffers between the thread that reads and the one that stores
 _CREATE = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _SECOND = 10**9
-_XATTR = b"SCHILY.xattr."
+_MODE, _SET_ID = 0o7777, 0o6000
 _TYPES = {tarwriter.CHAR: stat.S_IFCHR, tarwriter.BLOCK_DEVICE: stat.S_IFBLK, tarwriter.FIFO: stat.S_IFIFO}
 
 
-class BlobSink(Sink):
-    """Into the file `fd`; a thread hashes and writes while the caller reads on. `twin`: where files' content goes as well."""
+class BlobSink:
+    """Into the file `fd`; a thread hashes and writes while the caller reads on. `twin`: a file where content goes as well.
 
-    def __init__(self, fd: int) -> None:
-        super().__init__(fd)
-        self.twin = -1
+    Content is read into a few buffers that are used again and again: fresh memory for every piece costs more than the reading.
+    """
+
+    def __init__(self, fd: int, twin: int) -> None:
+        self.twin = twin
         self.stored = 0
+        self._fd = fd
         self._digest = hashlib.sha256()
-        self._waiting: queue.Queue[bytes | None] = queue.Queue(_DEPTH)
+        self._free: queue.Queue[memoryview] = queue.Queue()
+        for _ in range(_DEPTH):
+            self._free.put(memoryview(bytearray(_BUFFER)))
+        self._waiting: queue.Queue[tuple[memoryview, int] | None] = queue.Queue()
+        self._buffer, self._size = self._free.get(), 0
         self._failure: OSError | None = None
         self._thread = threading.Thread(target=self._store, daemon=True)
         self._thread.start()
@@ -40,37 +49,55 @@ class BlobSink(Sink):
         """Of all, once it is closed."""
         return f"sha256:{self._digest.hexdigest()}"
 
-    def flush(self) -> None:
-        if self._failure is not None:
-            raise self._failure
-        self._waiting.put(b"".join(self._pieces))
-        self._pieces, self._size = [], 0
+    def write(self, data: bytes) -> None:
+        while data:
+            room = self._room(len(data))
+            count = len(room)
+            room[:] = data[:count]
+            self._size += count
+            data = data[count:]
 
     def copy(self, file: int, size: int) -> None:
-        for piece in content(file, size):
+        while size and (count := os.readv(file, [room := self._room(size)])):
+            self._size += count
+            size -= count
+            write_all(self.twin, room[:count])
+        for piece in zeros(size):
             write_all(self.twin, memoryview(piece))
             self.write(piece)
 
     def close(self) -> None:
-        super().close()
+        self._waiting.put((self._buffer, self._size))
         self._waiting.put(None)
         self._thread.join()
         if self._failure is not None:
             raise self._failure
 
+    def _room(self, size: int) -> memoryview:
+        """At most `size` bytes of free buffer, at least one."""
+        if self._size == _BUFFER:
+            if self._failure is not None:
+                raise self._failure
+            self._waiting.put((self._buffer, self._size))
+            self._buffer, self._size = self._free.get(), 0
+        return self._buffer[self._size : self._size + size]
+
     def _store(self) -> None:
-        while (piece := self._waiting.get()) is not None:
-            if self._failure is None:  # after one, somebody still has to empty the queue
+        while (item := self._waiting.get()) is not None:
+            buffer, size = item
+            if self._failure is None:  # after one, somebody still has to hand the buffers back
                 try:
-                    self._digest.update(piece)
-                    write_all(self._fd, memoryview(piece))
-                    self.stored += len(piece)
+                    self._digest.update(buffer[:size])
+                    write_all(self._fd, buffer[:size])
+                    self.stored += size
                 except OSError as failure:
                     self._failure = failure
+            self._free.put(buffer)
 
 
 class LayerWriter(TreeWriter):
-    """Members into `blob`, and each of them as a file below the directory `target`, as unpacking that blob would make it."""
+    """Members into `blob`, and each of them as a file below the directory `target`, as unpacking that blob would make it. With
+    umask 0."""
 
     def __init__(self, blob: BlobSink, target: int, skip: frozenset[bytes]) -> None:
         super().__init__(blob, layer=True, skip=skip)
@@ -85,22 +112,28 @@ class LayerWriter(TreeWriter):
         for path, mtime in self._times:
             os.utime(path, ns=(mtime, mtime), dir_fd=self._target, follow_symlinks=False)
 
-    def _content(self, path: bytes, shown: bytes, fd: int, status: os.stat_result) -> None:
-        self._blob.twin = twin = os.open(shown, _CREATE, 0o600, dir_fd=self._target)
+    def _content(self, shown: bytes, fd: int, status: os.stat_result, records: Records) -> None:
+        special = status.st_mode & _SET_ID
+        self._blob.twin = twin = os.open(shown, _CREATE, status.st_mode & ~_SET_ID & _MODE, dir_fd=self._target)
         try:
-            super()._content(path, shown, fd, status)
-            self._describe(twin, status, self._records(path, fd))
+            super()._content(shown, fd, status, records)
+            os.fchown(twin, status.st_uid, status.st_gid)  # also for root: a set-group-id directory gives its group
+            if special:
+                os.fchmod(twin, status.st_mode & _MODE)  # after the content and the owner, which clear these bits
+            _set_xattrs(twin, records)
             os.utime(twin, ns=(_mtime(status), _mtime(status)))
             self._account(twin, status.st_size)
         finally:
             os.close(twin)
 
-    def _directory(self, path: bytes, shown: bytes, status: os.stat_result) -> None:
-        super()._directory(path, shown, status)
+    def _directory(self, path: bytes, shown: bytes, status: os.stat_result, records: Records) -> None:
+        super()._directory(path, shown, status, records)
         os.mkdir(shown, 0o700, dir_fd=self._target)
         twin = os.open(shown, _DIRECTORY, dir_fd=self._target)
         try:
-            self._describe(twin, status, self._records(path))
+            os.fchown(twin, status.st_uid, status.st_gid)
+            os.fchmod(twin, status.st_mode & _MODE)  # after the owner, whose change clears bits of it
+            _set_xattrs(twin, records)
             if is_opaque(path):
                 os.setxattr(twin, OPAQUE, b"y")
         finally:
@@ -110,6 +143,7 @@ class LayerWriter(TreeWriter):
     def _whiteout(self, shown: bytes, status: os.stat_result) -> None:
         super()._whiteout(shown, status)
         os.mknod(shown, stat.S_IFCHR, dir_fd=self._target)
+        os.utime(shown, ns=(_mtime(status), _mtime(status)), dir_fd=self._target, follow_symlinks=False)
 
     def _header(self, shown: bytes, status: os.stat_result, kind: bytes, **more: Any) -> None:
         super()._header(shown, status, kind, **more)
@@ -128,19 +162,17 @@ class LayerWriter(TreeWriter):
         os.chown(shown, status.st_uid, status.st_gid, dir_fd=self._target, follow_symlinks=False)
         os.utime(shown, ns=(_mtime(status), _mtime(status)), dir_fd=self._target, follow_symlinks=False)
 
-    def _describe(self, twin: int, status: os.stat_result, records: dict[bytes, bytes] | None) -> None:
-        if status.st_uid or status.st_gid:
-            os.fchown(twin, status.st_uid, status.st_gid)
-        os.fchmod(twin, stat.S_IMODE(status.st_mode))  # after the owner, whose change clears bits of it
-        for name, value in (records or {}).items():
-            os.setxattr(twin, name.removeprefix(_XATTR), value)
-
     def _account(self, twin: int, size: int) -> None:
         self.unpacked += size
         self._unchecked += size
         if self._unchecked > SPACE_CHECK:
             self._unchecked = 0
             check_space(twin)
+
+
+def _set_xattrs(twin: int, records: Records) -> None:
+    for name, value in records.items():
+        os.setxattr(twin, name.removeprefix(XATTR), value)
 
 
 def _mtime(status: os.stat_result) -> int:

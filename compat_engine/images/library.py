@@ -165,7 +165,8 @@ class Library:
         try:
             image = Image.load(id, text, json.loads(self.blobs.read(id)), self.layers)
             missing = [layer.cache_id for layer in image.layers if not (self.tree.layers / layer.cache_id / "diff").is_dir()]
-            missing += [digest for digest in image.digests if not self.blobs.has(digest)]
+            made = {layer.diff_id for layer in image.layers if layer.made_here}
+            missing += [digest for digest in image.digests if digest not in made and not self.blobs.has(digest)]
         except Exception:
             log.exception("image %s is unreadable and is forgotten", id)
             return None

@@ -31,13 +31,15 @@ class Descriptor:
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """One unpacked layer. size: bytes of the files in it; parent: chain id below, "" at the bottom; cache_id: its directory."""
+    """One unpacked layer. size: bytes of the files in it; parent: chain id below, "" at the bottom; cache_id: its directory;
+    made_here: by a commit, so that its tar can be made of the directory at any time."""
 
     diff_id: str
     chain_id: str
     cache_id: str
     size: int
     parent: str = ""
+    made_here: bool = False
 
     def dump(self) -> str:
         return json.dumps(asdict(self))
@@ -84,6 +86,11 @@ class Image:
         return self.layers[-1].chain_id if self.layers else ""
 
     @property
+    def chains(self) -> list[str]:
+        """Of every layer, bottom first."""
+        return [layer.chain_id for layer in self.layers]
+
+    @property
     def platform(self) -> tuple[str, str, str]:
         return self.config.get("os") or "linux", self.config.get("architecture") or "", self.config.get("variant") or ""
 
@@ -96,7 +103,7 @@ class Image:
         return json.dumps(
             {
                 "blobs": [asdict(blob) for blob in self.blobs],
-                "chains": [layer.chain_id for layer in self.layers],
+                "chains": self.chains,
                 "config_size": self.config_size,
                 "manifest": asdict(self.manifest) if self.manifest else None,
                 "parent": self.parent,

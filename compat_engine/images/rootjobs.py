@@ -14,7 +14,7 @@ from compat_engine.images.copyin import CopyIn, owner_of
 from compat_engine.images.extract import write_all
 from compat_engine.images.layerwriter import BlobSink, LayerWriter
 from compat_engine.images.tarreader import Source, TarReader
-from compat_engine.images.treewriter import Sink, TreeWriter
+from compat_engine.images.treewriter import PipeSink, TreeWriter
 
 # Go's os.FileMode: what is beyond the permission bits, by type and by bit.
 _TYPES = {
@@ -42,7 +42,7 @@ def root_read(fds: list[int], arguments: dict[str, Any], reply: Any) -> dict[str
     directory, base = (path, "") if stat.S_ISDIR(status.st_mode) else os.path.split(path)
     os.chdir(directory)
     write_all(fds[0], memoryview(json.dumps(described).encode() + b"\n"))
-    writer = TreeWriter(Sink(fds[0], arguments["encoding"]))
+    writer = TreeWriter(PipeSink(fds[0], arguments["encoding"]))
     name = os.fsencode("" if described["name"] == "/" else described["name"])
     if base:
         writer.member(os.fsencode(base), name, status)
@@ -69,7 +69,7 @@ def root_export(fds: list[int], arguments: dict[str, Any], reply: Any) -> dict[s
     """Writes all files into the pipe fds[0]."""
     view.enter(arguments["view"], fds[1:])
     os.chdir("/")
-    writer = TreeWriter(Sink(fds[0]))
+    writer = TreeWriter(PipeSink(fds[0]))
     writer.tree(b"", b"")
     writer.end()
     return {}
@@ -81,19 +81,32 @@ def root_diff(fds: list[int], arguments: dict[str, Any], reply: Any) -> dict[str
 
 
 def root_commit(fds: list[int], arguments: dict[str, Any], reply: Any) -> dict[str, Any]:
-    """Writes the layer `upper` is over the merged `lowers` as a tar into the file fds[0] and its files into the directory fds[1]:
-    {digest, size, unpacked}."""
+    """Copies the layer `upper` is over the merged `lowers` into the directory fds[0]: {digest, size, unpacked}, of its tar and of
+    the files."""
     skip = difference.furniture(arguments["upper"], arguments["lowers"])
+    nowhere = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
     view.confine(arguments["upper"])
     os.umask(0)
-    blob = BlobSink(fds[0])
-    writer = LayerWriter(blob, fds[1], frozenset(map(os.fsencode, skip)))
+    blob = BlobSink(nowhere, nowhere)
+    writer = LayerWriter(blob, fds[0], frozenset(map(os.fsencode, skip)))
     writer.tree(b"", b"")
     writer.end()
     return {"digest": blob.digest, "size": blob.stored, "unpacked": writer.unpacked}
 
 
-JOBS = {job.__name__: job for job in (root_stat, root_read, root_write, root_export, root_diff, root_commit)}
+def root_tar(fds: list[int], arguments: dict[str, Any], reply: Any) -> dict[str, Any]:
+    """Writes the layer in the directory `layer` as a tar into the file fds[0]: {digest}. The one `root_commit` told of, if that
+    made the directory."""
+    nowhere = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+    view.confine(arguments["layer"])
+    blob = BlobSink(fds[0], nowhere)
+    writer = TreeWriter(blob, layer=True)
+    writer.tree(b"", b"")
+    writer.end()
+    return {"digest": blob.digest}
+
+
+JOBS = {job.__name__: job for job in (root_stat, root_read, root_write, root_export, root_diff, root_commit, root_tar)}
 
 
 def absolute(path: str, clean: str = "") -> str:

@@ -7,7 +7,7 @@ import os
 import stat
 import zlib
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Protocol
 
 from isal import isal_zlib
 
@@ -18,7 +18,8 @@ _PIECES = 512  # below IOV_MAX
 _LARGE = 1 << 18  # bytes from where a file's content goes to the pipe without passing through this process
 _ZEROS = bytes(1 << 16)
 _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-_OVERLAY = "trusted.overlay."
+_OVERLAY = ("trusted.overlay.", "user.overlay.")
+XATTR = b"SCHILY.xattr."  # what begins the name of a PAX record
 OPAQUE = "trusted.overlay.opaque"
 _KINDS = {
     stat.S_IFLNK: tarwriter.SYMLINK,
@@ -28,10 +29,19 @@ _KINDS = {
     stat.S_IFDIR: tarwriter.DIRECTORY,
 }
 _WINDOW = {"gzip": 31, "deflate": -15}  # as zlib takes them
+Records = dict[bytes, bytes]  # of a PAX header
 Listing = Iterator[tuple[bytes, bytes, os.stat_result]]
 
 
-class Sink:
+class Sink(Protocol):
+    """Where a tar goes. copy: `size` bytes of a file from where it stands; zeros for what a file that shrank has no more."""
+
+    def write(self, data: bytes) -> None: ...
+    def copy(self, file: int, size: int) -> None: ...
+    def close(self) -> None: ...
+
+
+class PipeSink:
     """Bytes into a pipe, many pieces at a time; encoding: "", "gzip" or "deflate" (of HTTP as Go reads it: without a header)."""
 
     def __init__(self, fd: int, encoding: str = "") -> None:
@@ -59,12 +69,14 @@ class Sink:
         self._pieces, self._size = [], 0
 
     def copy(self, file: int, size: int) -> None:
-        """`size` bytes of a file from where it stands; zeros in place of what a file that shrank has no more."""
         if self._packer is None and size >= _LARGE:
             self.flush()
             while size and (sent := os.sendfile(self._fd, file, None, size)):
                 size -= sent
-        for piece in content(file, size):
+        while size and (data := os.read(file, min(size, _CHUNK))):
+            self.write(data)
+            size -= len(data)
+        for piece in zeros(size):
             self.write(piece)
 
     def close(self) -> None:
@@ -98,7 +110,7 @@ class TreeWriter:
         if kind == stat.S_IFREG:
             self._file(path, shown, status)
         elif kind == stat.S_IFDIR:
-            self._directory(path, shown, status)
+            self._directory(path, shown, status, self._records(path))
             return True
         elif self._layer and kind == stat.S_IFCHR and not status.st_rdev:
             self._whiteout(shown, status)
@@ -137,18 +149,18 @@ class TreeWriter:
         try:
             found = os.fstat(fd)
             if stat.S_ISREG(found.st_mode):
-                self._content(path, shown, fd, found)
+                self._content(shown, fd, found, self._records(fd))
         finally:
             os.close(fd)
 
-    def _content(self, path: bytes, shown: bytes, fd: int, status: os.stat_result) -> None:
-        self._header(shown, status, tarwriter.FILE, size=status.st_size, records=self._records(path, fd))
+    def _content(self, shown: bytes, fd: int, status: os.stat_result, records: Records) -> None:
+        self._header(shown, status, tarwriter.FILE, size=status.st_size, records=records)
         self._sink.copy(fd, status.st_size)
         if status.st_size % tarwriter.BLOCK:
             self._sink.write(tarwriter.padding(status.st_size))
 
-    def _directory(self, path: bytes, shown: bytes, status: os.stat_result) -> None:
-        self._header(shown.rstrip(b"/") + b"/", status, tarwriter.DIRECTORY, records=self._records(path))
+    def _directory(self, path: bytes, shown: bytes, status: os.stat_result, records: Records) -> None:
+        self._header(shown.rstrip(b"/") + b"/", status, tarwriter.DIRECTORY, records=records)
         if self._layer and is_opaque(path):
             name = shown + b"/.wh..wh..opq"
             mode = stat.S_IMODE(status.st_mode) & 0o777
@@ -184,24 +196,22 @@ class TreeWriter:
             tarwriter.header(shown, kind, mode=mode, uid=owner[0], gid=owner[1], mtime=status.st_mtime_ns // 10**9, **more)
         )
 
-    def _records(self, path: bytes, fd: int = -1) -> dict[bytes, bytes] | None:
+    def _records(self, target: int | bytes) -> Records:
         """Extended attributes: capabilities and the user's, in a layer all that overlayfs does not use itself."""
-        target = fd if fd >= 0 else path
         try:
             names = os.listxattr(target)
         except OSError:
-            return None
-        kept = [name for name in names if name == "security.capability" or name.startswith("user.")]
-        if self._layer:
-            kept += [name for name in names if name.startswith("trusted.") and not name.startswith(_OVERLAY)]
-        return {b"SCHILY.xattr." + os.fsencode(name): os.getxattr(target, name) for name in kept} if kept else None
+            return {}
+        kept = [name for name in names if self._is_kept(name)]
+        return {XATTR + os.fsencode(name): os.getxattr(target, name) for name in kept}
+
+    def _is_kept(self, name: str) -> bool:
+        if self._layer and name.startswith(("trusted.", "user.")):
+            return not name.startswith(_OVERLAY)
+        return name == "security.capability" or name.startswith("user.")
 
 
-def content(file: int, size: int) -> Iterator[bytes]:
-    """`size` bytes of a file from where it stands, in pieces; zeros in place of what a file that shrank has no more."""
-    while size and (data := os.read(file, min(size, _CHUNK))):
-        yield data
-        size -= len(data)
+def zeros(size: int) -> Iterator[bytes]:
     while size:
         yield _ZEROS[:size]
         size -= min(size, len(_ZEROS))

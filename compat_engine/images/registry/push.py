@@ -37,7 +37,7 @@ async def push(registries: Registries, offered: Offered, pushed: Callable[[Refer
     """Pushes, and says what it does as Docker would; `pushed` hears of each tag. Raises Internal, Unauthorized and NotFound."""
     say(message(f"The push refers to repository [{offered.reference.name}]"))
     images = _images(registries.library, offered)
-    held = {digest for _, image in images for digest in image.digests}
+    held = {key for _, image in images for key in (*image.digests, *image.chains)}
 
     async def work(client: Client) -> None:
         for reference, image in images:

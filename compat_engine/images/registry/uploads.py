@@ -15,6 +15,7 @@ from compat_engine.images.registry.failures import FAILURES, Refused
 from compat_engine.images.registry.packed import Packed
 from compat_engine.images.registry.progress import Pace, Say, bar, step
 from compat_engine.images.registry.retry import Attempts
+from compat_engine.images.remake import blob_file
 
 _PIECE = 256 << 10  # bytes read from the disk at once
 _MOUNTS = 4  # neighbours that are asked for one blob
@@ -84,7 +85,7 @@ class Upload:
 
     async def _file(self) -> AsyncIterator[bytes]:
         pace, sent, blob = Pace(), 0, self._layer.blob
-        file = await asyncio.to_thread(open, self._library.blobs.path(blob.digest), "rb")
+        file = await asyncio.to_thread(open, await blob_file(self._library, blob.digest), "rb")
         with file:
             while piece := await asyncio.to_thread(file.read, _PIECE):
                 yield piece
@@ -120,7 +121,7 @@ async def _compressed(
     progress: Callable[[int], None],
 ) -> tuple[str, dict[str, Any]]:
     """What `work` makes of the gzipped blob, and the worker's {digest, size}."""
-    file = await asyncio.to_thread(os.open, library.blobs.path(blob.digest), os.O_RDONLY)
+    file = await asyncio.to_thread(os.open, await blob_file(library, blob.digest), os.O_RDONLY)
     reading, writing = os.pipe2(os.O_CLOEXEC)
     os.set_blocking(reading, False)
     try:

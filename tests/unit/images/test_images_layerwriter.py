@@ -1,4 +1,4 @@
-"""A commit makes blob and directory in one pass: the directory is what unpacking the blob would give."""
+"""A commit makes directory and digest in one pass: the directory is what unpacking the tar would give, and makes it again."""
 
 import hashlib
 import os
@@ -8,40 +8,35 @@ from pathlib import Path
 import pytest
 
 from compat_engine.images.workers import Workers
-from tests.unit.images.test_images_same_tree import Row, make, rows
-
-HIDDEN = b"tmp/hidden"
-
-
-def untimed(root: Path) -> list[Row]:
-    """Rows; a whiteout's time says nothing."""
-    found = rows(os.fsencode(root))
-    return [(*row[:2], None, *row[3:]) if row[0] == HIDDEN else row for row in found]
-
-
-def directory(path: Path) -> int:
-    path.mkdir()
-    return os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+from tests.unit.images.test_images_same_tree import make, rows
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="makes device nodes and trusted attributes")
-async def test_the_directory_is_what_the_blob_unpacks_to(tmp_path: Path) -> None:
-    upper, blob = tmp_path / "upper", tmp_path / "blob"
+async def test_the_directory_is_what_the_tar_unpacks_to_and_makes_it_again(tmp_path: Path) -> None:
+    upper, made, out = tmp_path / "upper", tmp_path / "made", tmp_path / "out"
     make(upper)
-    os.mknod(upper / os.fsdecode(HIDDEN), stat.S_IFCHR)
+    os.mknod(upper / "tmp" / "hidden", stat.S_IFCHR)
     os.setxattr(upper / "tmp", "trusted.overlay.opaque", b"y")
+    os.chown(upper / "tmp", 0, 50)
+    (upper / "tmp").chmod(0o2775)  # gives its group to what is made in it
     (tmp_path / "lower").mkdir()
+    made.mkdir()
+    out.mkdir()
     workers = Workers()
-    fds = [os.open(blob, os.O_RDWR | os.O_CREAT, 0o600), directory(tmp_path / "made"), directory(tmp_path / "unpacked")]
+    target, unpacked = (os.open(path, os.O_RDONLY | os.O_DIRECTORY) for path in (made, out))
+    files = [os.open(tmp_path / name, os.O_RDWR | os.O_CREAT, 0o600) for name in ("first", "second")]
     try:
-        done = await workers.run("root_commit", fds[:2], upper=str(upper), lowers=[str(tmp_path / "lower")])
-        assert done["digest"] == f"sha256:{hashlib.sha256(blob.read_bytes()).hexdigest()}"
-        assert done["size"] == blob.stat().st_size
-        os.lseek(fds[0], 0, os.SEEK_SET)
-        unpacked = await workers.run("extract", [fds[0], fds[2]], digest=done["digest"])
+        done = await workers.run("root_commit", [target], upper=str(upper), lowers=[str(tmp_path / "lower")])
+        assert await workers.run("root_tar", [files[0]], layer=str(made)) == {"digest": done["digest"]}
+        content = (tmp_path / "first").read_bytes()
+        assert done["digest"] == f"sha256:{hashlib.sha256(content).hexdigest()}"
+        assert done["size"] == len(content)
+        os.lseek(files[0], 0, os.SEEK_SET)
+        again = await workers.run("extract", [files[0], unpacked], digest=done["digest"])
+        assert await workers.run("root_tar", [files[1]], layer=str(out)) == {"digest": done["digest"]}
     finally:
         await workers.close()
-        for fd in fds:
+        for fd in (target, unpacked, *files):
             os.close(fd)
-    assert unpacked["size"] == done["unpacked"] and not unpacked["implied"]
-    assert untimed(tmp_path / "made") == untimed(tmp_path / "unpacked")
+    assert again["size"] == done["unpacked"] and not again["implied"]
+    assert list(rows(os.fsencode(made))) == list(rows(os.fsencode(out)))

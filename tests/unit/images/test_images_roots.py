@@ -15,7 +15,7 @@ from compat_engine.images.copyin import CopyIn, owner_of
 from compat_engine.images.extract import Extractor
 from compat_engine.images.rootjobs import absolute, file_mode
 from compat_engine.images.tarreader import Source, TarReader
-from compat_engine.images.treewriter import Sink, TreeWriter
+from compat_engine.images.treewriter import PipeSink, TreeWriter
 from compat_engine.store.removal import remove_tree
 from tests.support import tars
 
@@ -187,7 +187,7 @@ def written(tmp_path: Path, layer: bool = False, skip: frozenset[bytes] = frozen
     path = tmp_path / "out.tar"
     fd = os.open(path, os.O_WRONLY | os.O_CREAT)
     try:
-        writer = TreeWriter(Sink(fd), layer, skip)
+        writer = TreeWriter(PipeSink(fd), layer, skip)
         writer.tree(b"", b"")
         writer.end()
     finally:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import stat
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from compat_engine.errors import Conflict, InvalidParameter, NotFound
+from compat_engine.errors import Conflict, Internal, InvalidParameter, NotFound
 from compat_engine.images import layers
+from compat_engine.images.commit import Step
 from compat_engine.images.images import Image, Images, User
 from compat_engine.images.reference import parse
 from compat_engine.store.records import Records
@@ -32,7 +34,7 @@ class Store:
     @classmethod
     async def open(cls, directory: Path) -> "Store":
         tree = Tree(directory / "data", directory / "exec")
-        tree.data.mkdir(exist_ok=True)
+        tree.data.mkdir(parents=True, exist_ok=True)
         records = Records(tree.database)
         return cls(tree, records, await Images.open(tree, records))
 
@@ -294,3 +296,62 @@ async def test_the_worker_is_replaced_when_it_dies(store: Store) -> None:
     process.wait()
     await store.load(docker_archive(TOP, tags=("b:1",)))
     assert store.images.find("b:1").id
+
+
+async def committed(store: Store, name: str) -> Image:
+    """test:1 with a file more, one less, and a directory anew."""
+    overlay = await store.images.snapshots.prepare(name, store.images.find("test:1").id)
+    upper = Path(overlay.upper)
+    (upper / "written").write_text("here")
+    os.utime(upper / "written", (0, 1_700_000_000))
+    os.mknod(upper / "only", stat.S_IFCHR)
+    os.utime(upper / "only", (0, 1_700_000_000))
+    return await store.images.commit(name, store.images.find("test:1"), Step({}, "sh"), parse(f"{name}:1"))
+
+
+async def test_a_committed_layer_has_a_blob_once_it_is_wanted(tmp_path: Path) -> None:
+    store = await Store.open(tmp_path / "one")
+    await store.load(docker_archive(BASE))
+    image = await committed(store, "made")
+    top = image.layers[-1].diff_id
+    assert top.removeprefix("sha256:") not in store.files()[1]
+    await store.close()
+    store = await Store.open(tmp_path / "one")
+    assert store.images.tags(image.id) == ["made:1"]
+    archive = await store.save("made:1")
+    assert digest(read(archive)[f"blobs/{top.replace(':', '/')}"]) == top
+    assert await store.save("made:1") == archive
+    assert store.files()[2] == []
+    other = await Store.open(tmp_path / "two")
+    await other.load(archive)
+    assert other.images.find("made:1").id == image.id
+    assert digest(read(await other.save("made:1"))[f"blobs/{top.replace(':', '/')}"]) == top
+    await store.images.remove("made:1", False, False, nobody)
+    assert top.removeprefix("sha256:") not in store.files()[1]
+    for each in (store, other):
+        await each.close()
+
+
+async def test_a_commit_of_what_came_with_an_image(tmp_path: Path) -> None:
+    """The layer is known from an archive, which has it compressed."""
+    store = await Store.open(tmp_path)
+    await store.load(docker_archive(BASE))
+    first = await committed(store, "first")
+    layer = read(await store.save("first:1"))[f"blobs/{first.layers[-1].diff_id.replace(':', '/')}"]
+    await store.images.remove("first:1", False, False, nobody)
+    await store.images.snapshots.remove("first")
+    await store.load(docker_archive(BASE, layer, compress="gzip", tags=("gzipped:1",)))
+    second = await committed(store, "second")
+    assert second.layers == first.layers[:1] + second.layers[1:]
+    assert second.layers[-1].cache_id == store.images.find("gzipped:1").layers[-1].cache_id
+    assert layer in read(await store.save("second:1")).values()
+    await store.close()
+
+
+async def test_a_committed_layer_that_was_tampered_with_is_not_saved(store: Store) -> None:
+    await store.load(docker_archive(BASE))
+    image = await committed(store, "made")
+    Path(store.images.directories(image)[0], "written").write_text("elsewhere")
+    with pytest.raises(Internal, match="is corrupt"):
+        await store.save("made:1")
+    assert store.files()[2] == []
