@@ -70,8 +70,7 @@ class Dataplane:
 
     async def remove_network(self, id: str) -> None:
         if plan := self._bridges.pop(id, None):
-            await self._rebuild()
-            await self._edge.delete_link(plan.name)
+            await asyncio.gather(self._rebuild(), self._edge.delete_link(plan.name))
         if parent := self._parents.pop(id, None):
             await self._drop_parent(parent)
 

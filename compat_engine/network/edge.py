@@ -1,7 +1,8 @@
-"""The kernel's side of networking: plans in, system calls out. All of it blocks, so it runs in one worker thread of its own.
+"""The kernel's side of networking: plans in, system calls out. All of it blocks, so it runs in a worker thread of its own.
 
 One thread is also what makes it right: setns(2) moves only that thread, netlink's answers are never mixed, and two starts at once
-cannot interleave their changes to the ruleset. `Edge` is the seam that fake.py stands in for.
+cannot interleave their changes to the ruleset. But the kernel takes some forty milliseconds to let an interface go: another thread
+waits for that, so that no start has to. `Edge` is the seam that fake.py stands in for.
 """
 
 import asyncio
@@ -108,6 +109,8 @@ class LinuxEdge:
     def __init__(self) -> None:
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="network")
         self._netlink, self._nft = self._worker.submit(lambda: (NetlinkSocket(), Nft())).result()
+        self._remover = ThreadPoolExecutor(1, thread_name_prefix="network-remover")
+        self._removals = self._remover.submit(NetlinkSocket).result()
         self._watch: NftWatch | None = None
 
     async def links(self) -> dict[str, Link]:
@@ -131,7 +134,7 @@ class LinuxEdge:
         await self._run(f"set up bridge {plan.name}", self._add_bridge, plan)
 
     async def delete_link(self, name: str) -> None:
-        await self._run(f"delete interface {name}", self._delete_link, name)
+        await self._run(f"delete interface {name}", _delete_link, self._removals, name, worker=self._remover)
 
     async def connect(self, plan: VethPlan, pid: int) -> None:
         await self._run(f"connect interface {plan.host_name} to bridge {plan.bridge}", self._connect, plan, pid)
@@ -190,12 +193,14 @@ class LinuxEdge:
             self._watch.close()
         await self._run("close netlink", self._netlink.close)
         await self._run("close nftables", self._nft.close)
+        await self._run("close netlink", self._removals.close, worker=self._remover)
         self._worker.shutdown()
+        self._remover.shutdown()
 
-    async def _run(self, what: str, function: Callable[..., T], *args: object) -> T:
+    async def _run(self, what: str, function: Callable[..., T], *args: object, worker: ThreadPoolExecutor | None = None) -> T:
         try:
             # Shielded: a start that is cancelled must find its half-made interface complete, and so deletable.
-            return await asyncio.shield(asyncio.get_running_loop().run_in_executor(self._worker, function, *args))
+            return await asyncio.shield(asyncio.get_running_loop().run_in_executor(worker or self._worker, function, *args))
         except OSError as error:
             raise Internal(f"failed to {what}: {error.strerror or error}") from error
 
@@ -223,13 +228,6 @@ class LinuxEdge:
             if plan.mode6 == ISOLATED:  # not even the link-local address that the kernel makes
                 _sysctl(f"ipv6/conf/{plan.name}/disable_ipv6", "1")
 
-    def _delete_link(self, name: str) -> None:
-        try:
-            self._netlink.request([netlink.delete_link(name)])
-        except OSError as error:
-            if error.errno != errno.ENODEV:
-                raise
-
     def _connect(self, plan: VethPlan, pid: int) -> None:
         bridge = self._netlink.link(plan.bridge)
         if not bridge:
@@ -244,7 +242,7 @@ class LinuxEdge:
                 with inside:
                     _configure(inside, plan)
             except OSError:
-                self._delete_link(plan.host_name)
+                _delete_link(self._netlink, plan.host_name)
                 raise
 
     def _add_parent(self, kind: str, messages: Sequence[netlink.Message]) -> None:
@@ -288,6 +286,14 @@ class LinuxEdge:
         with _namespace(pid) as namespace, _socket_in(namespace) as inside:
             if link := inside.link(interface):
                 inside.request([netlink.default_route(gateway, link.index)])
+
+
+def _delete_link(through: NetlinkSocket, name: str) -> None:
+    try:
+        through.request([netlink.delete_link(name)])
+    except OSError as error:
+        if error.errno != errno.ENODEV:
+            raise
 
 
 @contextmanager
