@@ -1,8 +1,8 @@
 """The kernel's side of networking: plans in, system calls out. All of it blocks, so it runs in a worker thread of its own.
 
 One thread is also what makes it right: setns(2) moves only that thread, netlink's answers are never mixed, and two starts at once
-cannot interleave their changes to the ruleset. But the kernel takes some forty milliseconds to let an interface go: another thread
-waits for that, so that no start has to. `Edge` is the seam that fake.py stands in for.
+cannot interleave their changes to the ruleset. But the kernel takes some forty milliseconds to let an interface go: a thread of
+its own waits for that, so that no start has to. `Edge` is the seam that fake.py stands in for.
 """
 
 import asyncio
