@@ -12,7 +12,7 @@ def main() -> int:
         config = from_arguments(sys.argv[1:])
         from compat_engine.daemon import run  # after the arguments: --help need not wait for the whole engine
 
-        run(config)
+        run(config, sys.argv[1:])
     except (EngineError, OSError) as error:
         print(f"failed to start daemon: {error}", file=sys.stderr)
         return 1

@@ -25,6 +25,7 @@ class Config:
     pidfile: Path = Path("/run/compat-engine/compat-engine.pid")
     group: str = "docker"
     log_level: str = "info"
+    debug: bool = False  # as log_level "debug"
     bridge: str = "docker0"  # name of the default bridge; "none" turns the default network off
     bip: str = "172.17.0.1/16"  # address and prefix of the default bridge
     fixed_cidr: str = ""  # part of it that containers' addresses are taken from; "" for all of it
@@ -62,6 +63,13 @@ class Config:
     @property
     def table(self) -> str:
         return self.nft_table or f"compat-{self.bridge}"
+
+
+class Settings:
+    """The configuration in force, the one place that changes when daemon.json is loaded anew: who must follow keeps this."""
+
+    def __init__(self, config: Config) -> None:
+        self.now = config
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +181,7 @@ OPTIONS = (
     _Option("exec-root", "exec_root", _path, help="what ends with the boot: bundles and sockets"),
     _Option("pidfile", "pidfile", _path, short="-p", help="file for the daemon's pid"),
     _Option("group", "group", _word, short="-G", help="group that may use the unix socket"),
+    _Option("debug", "debug", _flag, short="-D", help="log all there is to log"),
     _Option("log-level", "log_level", _level, short="-l", help="debug, info, warn, error or fatal"),
     _Option("bridge", "bridge", _word, short="-b", help="name of the default bridge; none turns its network off"),
     _Option("bip", "bip", _word, help="address and prefix of the default bridge"),
@@ -266,6 +275,22 @@ def from_arguments(arguments: Sequence[str]) -> Config:
             changes[option.field] = _convert(option, value)
     config = replace(Config(), **changes)
     return config if "pidfile" in changes else replace(config, pidfile=config.exec_root / "compat-engine.pid")
+
+
+# What daemon.json may change while the daemon runs. Where it says nothing some keep their value, the others lose it.
+_RELOADED_OR_KEPT = ("debug", "live-restore", "shutdown-timeout", "registry-mirrors", "insecure-registries", "default-shm-size")
+_RELOADED = ("log-level", "labels", "max-concurrent-downloads", "max-concurrent-uploads", "max-download-attempts")
+
+
+def reloaded(current: Config, arguments: Sequence[str]) -> Config:
+    """`current` with what the file says now, for a daemon that was started with `arguments`. Raises InvalidParameter for a file
+    the daemon would not start with."""
+    given = vars(_parser().parse_args(arguments))
+    file = _read_file(Path(given["config_file"] or CONFIG_FILE), required=True)
+    told = from_arguments(arguments)
+    fields = {option.key: option.field for option in OPTIONS}
+    keys = [*_RELOADED, *(key for key in _RELOADED_OR_KEPT if key in file)]
+    return replace(current, **{fields[key]: getattr(told, fields[key]) for key in keys})
 
 
 def _convert(option: _Option, value: Any) -> Any:

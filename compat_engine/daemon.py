@@ -8,13 +8,14 @@ import os
 import resource
 import signal
 import socket
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 
 from aiohttp import web
 
 from compat_engine import __version__
 from compat_engine.api.app import make_app, make_runner
-from compat_engine.config import Config
+from compat_engine.config import Config, Settings
 from compat_engine.engine import logconfig
 from compat_engine.engine.containers.stop import end
 from compat_engine.engine.events import Events
@@ -23,6 +24,7 @@ from compat_engine.engine.monitor import Monitor
 from compat_engine.engine.parts import Engine
 from compat_engine.engine.recover import recover, resume
 from compat_engine.engine.registry import Registry
+from compat_engine.engine.reload import reload, set_level
 from compat_engine.errors import Conflict, InvalidParameter
 from compat_engine.images.images import Images
 from compat_engine.images.registry.registries import Registries
@@ -36,26 +38,23 @@ from compat_engine.store.tree import Tree
 from compat_engine.volumes.volumes import Volumes
 
 log = logging.getLogger("compat_engine")
-LEVELS = {
-    "debug": logging.DEBUG,
-    "info": logging.INFO,
-    "warn": logging.WARNING,
-    "error": logging.ERROR,
-    "fatal": logging.CRITICAL,
-}
 
 
-def run(config: Config) -> None:
-    """Serve until SIGTERM or SIGINT. Raises EngineError or OSError when it cannot start."""
-    logging.basicConfig(level=LEVELS[config.log_level], format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+def run(config: Config, arguments: Sequence[str]) -> None:
+    """Serve until SIGTERM or SIGINT; SIGHUP loads the configuration anew, which `arguments` (the command line's) lead to.
+
+    Raises EngineError or OSError when it cannot start.
+    """
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    set_level(config)
     try:
         logconfig.check(config.log_driver, config.log_opts)
     except InvalidParameter as error:
         raise InvalidParameter(f"failed to set log opts: {error}") from error
-    asyncio.run(_main(config))
+    asyncio.run(_main(config, arguments))
 
 
-async def _main(config: Config) -> None:
+async def _main(config: Config, arguments: Sequence[str]) -> None:
     async with AsyncExitStack() as stack:
         tree = _directories(config)
         stack.callback(os.close, _lock(config, tree))
@@ -71,12 +70,14 @@ async def _main(config: Config) -> None:
         stack.callback(resuming.cancel)
         gc.collect()
         gc.freeze()  # what lives from here on is what requests make
+        reloading = asyncio.create_task(_reload_on_hangup(engine, arguments))
+        stack.callback(reloading.cancel)
         _notify("READY=1")
         log.info("compat-engine %s serves on %s", __version__, ", ".join(config.hosts))
         await _stop_signal()
         _notify("STOPPING=1")
         monitor.closing = True
-        await _stop_containers(config, engine)
+        await _stop_containers(engine)
         await runner.cleanup()
 
 
@@ -90,7 +91,8 @@ async def _build(config: Config, tree: Tree, stack: AsyncExitStack) -> Engine:
     _raise_file_limit()
     images = await Images.open(tree, records)
     stack.push_async_callback(images.close)
-    registries = Registries(config, images.library)
+    settings = Settings(config)
+    registries = Registries(settings, images.library)
     stack.push_async_callback(registries.close)
     networks = await Networks.open(config, records, tree)
     stack.push_async_callback(networks.close)
@@ -99,7 +101,7 @@ async def _build(config: Config, tree: Tree, stack: AsyncExitStack) -> Engine:
     await containers.load()
     events = Events()
     return Engine(
-        config=config,
+        settings=settings,
         tree=tree,
         records=records,
         runtime=runtime,
@@ -181,6 +183,15 @@ def _unlink(path: str) -> None:
         log.debug("socket %s was gone", path)
 
 
+async def _reload_on_hangup(engine: Engine, arguments: Sequence[str]) -> None:
+    asked = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, asked.set)
+    while True:
+        await asked.wait()
+        asked.clear()
+        await reload(engine, arguments)
+
+
 async def _stop_signal() -> None:
     loop = asyncio.get_running_loop()
     stopping = asyncio.Event()
@@ -189,8 +200,9 @@ async def _stop_signal() -> None:
     await stopping.wait()
 
 
-async def _stop_containers(config: Config, engine: Engine) -> None:
+async def _stop_containers(engine: Engine) -> None:
     """All at once, within the shutdown timeout; what still runs then is left to the next daemon."""
+    config = engine.config
     running = [] if config.live_restore else [container for container in engine.containers.all() if container.state.running]
     if not running:
         return

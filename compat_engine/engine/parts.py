@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from compat_engine.config import Config
+from compat_engine.config import Config, Settings
 from compat_engine.engine.events import Events
 from compat_engine.engine.registry import Registry
 from compat_engine.images.images import Images
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Engine:
-    config: Config
+    settings: Settings
     tree: Tree
     records: Records
     runtime: Runtime
@@ -35,3 +35,8 @@ class Engine:
     events: Events
     containers: Registry
     execs: "Execs"
+
+    @property
+    def config(self) -> Config:
+        """As it is in force now: ask again rather than keep it."""
+        return self.settings.now

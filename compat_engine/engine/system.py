@@ -72,7 +72,7 @@ def version(engine: Engine) -> dict[str, Any]:
 async def info(engine: Engine) -> dict[str, Any]:
     limits = _limits(engine)
     return {
-        "ID": await _daemon_id(engine),
+        "ID": await daemon_id(engine),
         **_counts(engine),
         **_storage(engine),
         "Plugins": {
@@ -143,7 +143,7 @@ async def disk_usage(engine: Engine, types: Sequence[str]) -> dict[str, Any]:
     }
 
 
-async def _daemon_id(engine: Engine) -> str:
+async def daemon_id(engine: Engine) -> str:
     """Made once for a data root."""
     known = await engine.records.load("daemon")
     if "id" not in known:

@@ -129,7 +129,7 @@ async def search(
 def settings(config: Config) -> dict[str, Any]:
     """RegistryConfig of GET /info."""
     networks = [entry for entry in config.insecure_registries if is_network(entry)]
-    mirrors = [mirror for mirror in config.registry_mirrors if "=" not in mirror]
+    mirrors = [f"{mirror.removesuffix('/')}/" for mirror in config.registry_mirrors if "=" not in mirror]
     hub = {"Name": "docker.io", "Mirrors": mirrors, "Secure": True, "Official": True}
     insecure = {
         host: {"Name": host, "Mirrors": [], "Secure": False, "Official": False}

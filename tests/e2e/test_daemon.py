@@ -125,6 +125,32 @@ def test_a_container_that_waits_for_its_next_try_goes_on_with_the_next_daemon(en
     assert own.inspect("on-failure-1")["RestartCount"] == 1
 
 
+def test_a_hangup_loads_the_configuration_anew(engine_daemon: Daemon, own: Docker) -> None:
+    assert engine_daemon.process is not None
+    pid = engine_daemon.process.pid
+    file = engine_daemon.run / "daemon.json"
+    settings = json.loads(file.read_text())
+    began = str(time.time())
+    changes = {"debug": True, "labels": ["a=b"], "registry-mirrors": ["https://m.example"], "max-concurrent-downloads": 7}
+    file.write_text(json.dumps({**settings, **changes, "insecure-registries": ["reg.example:5000"]}))
+    os.kill(pid, signal.SIGHUP)
+    eventually(lambda: own("info", "-f", "{{.Labels}}") == "[a=b]")
+    args = ["--since", began, "--filter", "type=daemon", "--format", "{{json .}}"]
+    event = json.loads(eventually(lambda: own("events", *args, "--until", str(time.time()))))
+    assert (event["Type"], event["Action"], event["Actor"]["ID"]) == ("daemon", "reload", own("info", "-f", "{{.ID}}"))
+    about = event["Actor"]["Attributes"]
+    assert {name: about[name] for name in ("debug", "labels", "max-concurrent-downloads", "live-restore")} == {
+        "debug": "true", "labels": '["a=b"]', "max-concurrent-downloads": "7", "live-restore": "false",
+    }  # fmt: skip
+    known = json.loads(own("info", "-f", "{{json .RegistryConfig}}"))
+    assert known["Mirrors"] == ["https://m.example/"]
+    assert known["IndexConfigs"]["reg.example:5000"]["Secure"] is False
+    file.write_text(json.dumps({**settings, "labels": ["c=d"], "nosuch": 1}))
+    os.kill(pid, signal.SIGHUP)
+    eventually(lambda: "the following directives don't match any configuration option: nosuch" in engine_daemon.log)
+    assert own("info", "-f", "{{.Labels}} {{.Debug}}") == "[a=b] true"
+
+
 def test_published_ports_survive_a_restart(engine_daemon: Daemon, own: Docker) -> None:
     serve = "mkdir /www; echo -n hello > /www/index.html; exec httpd -f -p 80 -h /www"
     own("run", "-d", "--name", "web", "-p", "127.0.0.1::80", "busybox", "sh", "-c", serve)

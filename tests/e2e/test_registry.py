@@ -197,7 +197,7 @@ def test_a_mirror_of_docker_io(tmp_path: Path, unique: str) -> None:
             docker("push", "-q", f"{mirror.host}/library/{unique}:1")
             docker("pull", "-q", f"{unique}:1")
             assert docker.inspect(f"{unique}:1", "image")["RepoTags"].count(f"{unique}:1") == 1
-            assert json.loads(docker("info", "--format", "{{json .RegistryConfig.Mirrors}}")) == [f"http://127.0.0.1:{port}"]
+            assert json.loads(docker("info", "--format", "{{json .RegistryConfig.Mirrors}}")) == [f"http://127.0.0.1:{port}/"]
     finally:
         left = daemon.destroy()
     assert not left

@@ -60,7 +60,7 @@ def main() -> None:
 
     Records._commit = watched  # type: ignore[assignment, method-assign]
     signal.signal(signal.SIGUSR1, steps.arm)
-    run(from_arguments(sys.argv[2:]))
+    run(from_arguments(sys.argv[2:]), sys.argv[2:])
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 from compat_engine.config import Config as DaemonConfig
+from compat_engine.config import Settings
 from compat_engine.engine.events import Events
 from compat_engine.engine.execs import Execs
 from compat_engine.engine.parts import Engine
@@ -91,7 +92,7 @@ async def make_engine(directory: Path) -> AsyncIterator[Engine]:
     runtime, events = FakeRuntime(), Events()
     anything = cast(Any, SimpleNamespace(path_for=lambda profile, caps: ""))
     engine = Engine(
-        config=DaemonConfig(data_root=tree.data, exec_root=tree.exec),
+        settings=Settings(DaemonConfig(data_root=tree.data, exec_root=tree.exec)),
         tree=tree,
         records=records,
         runtime=cast(Any, runtime),

@@ -16,6 +16,7 @@ from shutil import rmtree
 from tempfile import mkdtemp
 from typing import Any
 
+from compat_engine.config import Settings
 from compat_engine.errors import Internal
 from compat_engine.ids import short
 from compat_engine.images.intake import Unstorable, feed
@@ -25,6 +26,7 @@ from compat_engine.images.records import Descriptor
 from compat_engine.images.registry.failures import FAILURES, Refused, Unreachable
 from compat_engine.images.registry.progress import Pace, Say, bar, step
 from compat_engine.images.registry.retry import PAUSE, Attempts
+from compat_engine.images.registry.slots import Slots
 from compat_engine.images.waiting import uninterrupted
 
 _KEPT = 24 * 3600  # seconds an unfinished blob waits for somebody to go on
@@ -74,12 +76,11 @@ class Download:
 
 
 class Downloads:
-    """limit: downloads at once; attempts: at one blob; pause: seconds after its first failure."""
+    """pause: seconds after a blob's first failure."""
 
-    def __init__(self, library: Library, limit: int, attempts: int, pause: float = PAUSE) -> None:
-        self._library = library
-        self._slots = asyncio.Semaphore(limit)
-        self._attempts = attempts
+    def __init__(self, library: Library, settings: Settings, pause: float = PAUSE) -> None:
+        self._library, self._settings = library, settings
+        self._slots = Slots(lambda: settings.now.max_concurrent_downloads)
         self._pause = pause
         self._current: dict[str, Download] = {}
         self._directory = library.tree.downloads
@@ -179,7 +180,7 @@ class Downloads:
 
     async def _content(self, download: Download, opener: Opener, held: int) -> AsyncGenerator[bytes, None]:
         """The bytes from `held` on, over as many requests as it takes."""
-        attempts, pace = Attempts(self._attempts, download.step, self._pause), Pace()
+        attempts, pace = Attempts(self._settings.now.max_download_attempts, download.step, self._pause), Pace()
         position, begun = held, held
         while position < download.blob.size:
             try:

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 from urllib.parse import urlsplit
 
-from compat_engine.config import Config
+from compat_engine.config import Settings
 from compat_engine.images.library import Library
 from compat_engine.images.registry.auth import ANONYMOUS, Credentials
 from compat_engine.images.registry.client import Client
@@ -15,6 +15,7 @@ from compat_engine.images.registry.hosts import Endpoint, Hosts
 from compat_engine.images.registry.http import Http
 from compat_engine.images.registry.packed import Packed
 from compat_engine.images.registry.retry import PAUSE
+from compat_engine.images.registry.slots import Slots
 
 T = TypeVar("T")
 Work = Callable[[Client], Awaitable[T]]
@@ -23,16 +24,22 @@ Work = Callable[[Client], Awaitable[T]]
 class Registries:
     """Make it on the event loop, after `Images.open`; end with `close`. pause: seconds after a transfer's first failure."""
 
-    def __init__(self, config: Config, library: Library, pause: float = PAUSE) -> None:
-        self.library = library
-        self.hosts = Hosts(config)
+    def __init__(self, settings: Settings, library: Library, pause: float = PAUSE) -> None:
+        self.library, self._settings = library, settings
         self.http = Http()
-        self.downloads = Downloads(library, config.max_concurrent_downloads, config.max_download_attempts, pause)
+        self.downloads = Downloads(library, settings, pause)
         self.packed = Packed(library)
-        self.upload_slots = asyncio.Semaphore(config.max_concurrent_uploads)
-        self.attempts = config.max_download_attempts
+        self.upload_slots = Slots(lambda: settings.now.max_concurrent_uploads)
         self.pause = pause
         self.registering = asyncio.Lock()  # one pull at a time adds its image: the next finds the layers they share
+
+    @property
+    def hosts(self) -> Hosts:
+        return Hosts(self._settings.now)
+
+    @property
+    def attempts(self) -> int:
+        return self._settings.now.max_download_attempts
 
     async def close(self) -> None:
         await self.http.close()

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from compat_engine.config import Config
+from compat_engine.config import Config, Settings
 from compat_engine.images.commit import Step
 from compat_engine.images.images import Images
 from compat_engine.images.reference import parse
@@ -48,7 +48,7 @@ class Store:
 
     async def open(self) -> None:
         self.images = await Images.open(self.tree, self.records)
-        self.registries = Registries(Config(), self.images.library, pause=0.01)
+        self.registries = Registries(Settings(Config()), self.images.library, pause=0.01)
 
     async def close(self) -> None:
         await self.registries.close()

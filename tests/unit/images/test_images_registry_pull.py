@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from compat_engine.config import Config
+from compat_engine.config import Config, Settings
 from compat_engine.errors import EngineError, Internal, NotFound
 from compat_engine.images.images import Image, Images
 from compat_engine.images.reference import Reference, parse
@@ -44,7 +44,7 @@ class Puller:
         self.tree.data.mkdir(exist_ok=True)
         self.records = Records(self.tree.database)
         self.images = await Images.open(self.tree, self.records)
-        self.registries = Registries(self.config, self.images.library, pause=0.01)
+        self.registries = Registries(Settings(self.config), self.images.library, pause=0.01)
         return self
 
     async def close(self) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from compat_engine.config import Config
+from compat_engine.config import Config, Settings
 from compat_engine.errors import EngineError, Internal, Unauthorized
 from compat_engine.images.images import Image, Images
 from compat_engine.images.reference import Reference, parse
@@ -34,7 +34,7 @@ class Store:
 
     def __init__(self, directory: Path, images: Images) -> None:
         self.images = images
-        self.registries = Registries(Config(), images.library, pause=0.01)
+        self.registries = Registries(Settings(Config()), images.library, pause=0.01)
         self.said: list[dict[str, Any]] = []
 
     async def load(self, archive: bytes) -> None:
