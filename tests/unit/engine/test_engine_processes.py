@@ -1,6 +1,7 @@
 import os
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +13,8 @@ from compat_engine.errors import Internal
 def test_rows_are_those_of_ps() -> None:
     child = subprocess.Popen(["sleep", "30"])
     try:
+        while not Path(f"/proc/{child.pid}/cmdline").read_bytes().startswith(b"sleep"):
+            time.sleep(0.005)  # execve closes what Popen waits for before the new command line is there
         rows = {int(row[1]): row for row in list_processes([os.getpid(), child.pid, 4_000_000])}
         assert rows.keys() == {os.getpid(), child.pid}
         assert int(rows[os.getpid()][2]) == os.getppid()
