@@ -42,9 +42,9 @@ def check_endpoint(network: Network, settings: EndpointSettings) -> None:
 
 async def connect(engine: Engine, word: str, request: NetworkConnect) -> None:
     """POST /networks/{id}/connect. Raises NotFound, InvalidParameter, Forbidden (already connected), Internal."""
-    network = engine.networks.find(word)
     _check_name(request.Container)
     container = engine.containers.find(request.Container)
+    network = engine.networks.find(word)
     settings = request.EndpointConfig or EndpointSettings()
     async with container.lock:
         _refuse(engine, container, network)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from ipaddress import ip_address, ip_network
 
-from compat_engine.errors import Forbidden
+from compat_engine.errors import Forbidden, Internal
 from compat_engine.network.drivers.gateway import families
 from compat_engine.network.ipam import DEFAULT_POOLS, Subnet, choose_subnet, default_gateway, ip_range_of, refuse_overlap
 from compat_engine.network.model import Network, Pool
@@ -37,7 +37,8 @@ class Placed:
 
 def placed(network: Network, pools: Pools, others: Sequence[Subnet], routes: Sequence[Subnet]) -> Network:
     """The network with its addresses decided. others: subnets of our networks. A subnet asked for may overlap a host route, as in
-    Docker; a chosen one not. Raises Forbidden (overlap, several subnets of a family), InvalidParameter (pools exhausted).
+    Docker; a chosen one not. Raises Forbidden (overlap, several subnets of a family), InvalidParameter (pools exhausted),
+    Internal (one address for two).
     """
     if network.enable_ipv4:
         found = _place(network, 4, pools.ipv4, others, routes)
@@ -57,6 +58,7 @@ def _place(
     alone = version in families(network, ISOLATED)  # without an address of the host's
     asked = [pool for pool in network.pools if pool.version == version]
     if len(asked) > 1:
+        refuse_overlap(ip_network(asked[-1].subnet), [ip_network(pool.subnet) for pool in asked[:-1]])
         raise Forbidden(f"{network.driver} driver doesn't support multiple subnets")
     if not asked:
         chosen = choose_subnet([*others, *routes], pools)
@@ -66,5 +68,13 @@ def _place(
     refuse_overlap(subnet, others)
     reserved = [ip_address(address) for address in pool.auxiliary.values()]
     if pool.gateway or alone:
+        _refuse_twice(pool)
         return Placed(str(subnet), str(ip_address(pool.gateway)) if pool.gateway else "", asked=True)
     return Placed(str(subnet), str(default_gateway(subnet, ip_range_of(pool), reserved) or ""), asked=True)
+
+
+def _refuse_twice(pool: Pool) -> None:
+    """Raises Internal, as dockerd answers 500, when the gateway is an auxiliary address as well."""
+    for name, address in pool.auxiliary.items():
+        if pool.gateway and ip_address(address) == ip_address(pool.gateway):
+            raise Internal(f"failed to allocate secondary ip address ({name}:{address}): Address already in use")

@@ -72,6 +72,20 @@ async def test_create_inspect_list_remove(net: Api) -> None:
             "and try again.",
         ),
         ({"Name": "x", "EnableIPv4": False}, 400, "IPv4 or IPv6 must be enabled"),
+        ({"Name": "x", "IPAM": {"Driver": "null"}}, 400, "ipv4 pool is empty"),
+        (
+            {
+                "Name": "x",
+                "IPAM": {"Config": [{"Subnet": "10.9.0.0/24", "Gateway": "10.9.0.7", "AuxiliaryAddresses": {"a": "10.9.0.7"}}]},
+            },
+            500,
+            "failed to allocate secondary ip address (a:10.9.0.7): Address already in use",
+        ),
+        (
+            {"Name": "x", "IPAM": {"Config": [{"Subnet": "10.9.0.0/24"}, {"Subnet": "10.9.0.0/25"}]}},
+            403,
+            "Pool overlaps with other one on this address space",
+        ),
         ({"Name": "x", "Scope": "swarm"}, 403, "cannot create a swarm scoped network when swarm is not active"),
         ({"Name": "x", "ConfigFrom": {"Network": "z"}}, 404, 'configuration network "z" does not exist'),
         (

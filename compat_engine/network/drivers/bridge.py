@@ -27,6 +27,8 @@ class Bridge:
     addresses = publishes = True
 
     def validate(self, network: Network, others: Sequence[Network]) -> None:
+        if network.ipam_driver == "null":
+            raise InvalidParameter(f"ipv{4 if network.enable_ipv4 else 6} pool is empty")
         for option in (MASQUERADE, ICC, INHIBIT_IPV4):
             boolean(network, option, True)
         mtu(network)

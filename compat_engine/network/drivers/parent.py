@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from compat_engine.errors import Internal
+from compat_engine.errors import Internal, NotImplementedHere
 from compat_engine.ids import short
 from compat_engine.network.model import Endpoint, Network
 from compat_engine.network.plan import ParentPlan
@@ -18,7 +18,14 @@ def parent_of(network: Network, prefix: str) -> ParentPlan:
 
 
 def check_parent(network: Network, others: Sequence[Network], prefix: str) -> None:
-    """Raises Internal when the parent is lo, or another network's of the same driver: frames would go to the first alone."""
+    """Raises Internal when the parent is lo, or another network's of the same driver: frames would go to the first alone.
+
+    And NotImplementedHere for networks without addresses.
+    """
+    if network.ipam_driver == "null":
+        raise NotImplementedHere(
+            f"containers without addresses (IPAM driver null) are not available on {network.driver} networks"
+        )
     name = network.options.get(PARENT, "")
     if name == "lo":
         raise Internal(f"loopback interface is not a valid {network.driver} parent link")
