@@ -1,6 +1,6 @@
 """From records and reservations to the one value a shim obeys. Pure: everything looked up before stands in `Inputs`."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from compat_engine.engine.mounts import tmpfs_options
 from compat_engine.engine.records import ContainerRecord, MountPoint
@@ -28,7 +28,7 @@ class Inputs:
     """What start has looked up and reserved.
 
     files: container path -> host path of the generated ones (/etc/hosts ...). shm: a host directory to show as /dev/shm, "" for
-    a tmpfs of its own. devices: beside the default ones. linked: variables of links.
+    a tmpfs of its own. devices: beside the default ones. linked: variables of links. images: mounts of type image, by target.
     """
 
     rootfs: Overlay
@@ -44,6 +44,7 @@ class Inputs:
     shm_size: int = 64 << 20
     wait_for_go: bool = True
     linked: tuple[str, ...] = ()
+    images: dict[str, Mount] = field(default_factory=dict)
 
 
 def compile_spec(record: ContainerRecord, inputs: Inputs) -> Spec:
@@ -114,7 +115,7 @@ def _mounts(record: ContainerRecord, inputs: Inputs) -> tuple[Mount, ...]:
     files = [
         Mount("bind", source, target, ("rbind", "rprivate")) for target, source in inputs.files.items() if target not in taken
     ]
-    user = [_user_mount(point) for point in record.mounts]
+    user = [inputs.images.get(point.destination) or _user_mount(point) for point in record.mounts]
     for path, options in (record.host_config.Tmpfs or {}).items():
         flags, data = tmpfs_options(options)
         user.append(Mount("tmpfs", "tmpfs", path, flags, data))

@@ -9,6 +9,7 @@ from compat_engine.engine.filters import Filters, boolean_filter, check_filters,
 from compat_engine.engine.imagemanifests import manifests
 from compat_engine.engine.parts import Engine
 from compat_engine.engine.patterns import path_match
+from compat_engine.engine.records import ContainerRecord
 from compat_engine.errors import InvalidParameter, NotFound
 from compat_engine.images.archive_load import Platform
 from compat_engine.images.images import Image, Removal, User
@@ -230,7 +231,11 @@ def _counts(engine: Engine) -> dict[str, int]:
 
 
 def _users(engine: Engine, id: str) -> list[User]:
-    return [User(item.id, item.state.running) for item in engine.containers.all() if item.record.image == id]
+    return [User(item.id, item.state.running) for item in engine.containers.all() if _uses(item.record, id)]
+
+
+def _uses(record: ContainerRecord, id: str) -> bool:
+    return record.image == id or any(point.type == "image" and point.source == id for point in record.mounts)
 
 
 def _finder(engine: Engine) -> Any:

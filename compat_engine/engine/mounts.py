@@ -129,14 +129,19 @@ def _mode(mode: str) -> list[str]:
 
 def _mount(mount: Mount) -> tuple[MountPoint, VolumeRequest | None]:
     kind = mount.Type or ""
-    makers = {"bind": _bind_mount, "volume": _volume_mount, "tmpfs": _tmpfs_mount}
+    makers = {"bind": _bind_mount, "volume": _volume_mount, "tmpfs": _tmpfs_mount, "image": _image_mount}
     if kind not in makers:
-        if kind in ("image", "cluster", "npipe"):
+        if kind in ("cluster", "npipe"):
             raise InvalidParameter(f'invalid mount config for type "{kind}": not supported by this engine')
         raise InvalidParameter(f'invalid mount config for type "{kind}": mount type unknown')
     if not mount.Target:
         raise InvalidParameter(f'invalid mount config for type "{kind}": field Target must not be empty')
-    foreign = {"bind": mount.BindOptions, "volume": mount.VolumeOptions, "tmpfs": mount.TmpfsOptions}
+    foreign = {
+        "bind": mount.BindOptions,
+        "volume": mount.VolumeOptions,
+        "tmpfs": mount.TmpfsOptions,
+        "image": mount.ImageOptions,
+    }
     for name, options in foreign.items():
         if name != kind and options is not None:
             raise InvalidParameter(
@@ -172,10 +177,7 @@ def _volume_mount(mount: Mount, destination: str) -> tuple[MountPoint, VolumeReq
     driver_options = dict(options.DriverConfig.Options or {}) if options and options.DriverConfig else {}
     labels = dict(options.Labels or {}) if options else {}
     subpath = (options.Subpath if options else "") or ""
-    if posixpath.isabs(subpath) or ".." in subpath.split("/") or "\0" in subpath:
-        raise InvalidParameter(
-            f"invalid mount config for type \"volume\": subpath must be a relative path within the volume: '{subpath}'"
-        )
+    _check_subpath("volume", subpath)
     if not mount.Source:
         point, request = _anonymous(destination, driver)
         point = replace(point, rw=not mount.ReadOnly, mode="z", subpath=subpath)
@@ -183,6 +185,22 @@ def _volume_mount(mount: Mount, destination: str) -> tuple[MountPoint, VolumeReq
     copy_up = not (options and options.NoCopy)
     point = MountPoint("volume", "", destination, mount.Source, driver, "z", not mount.ReadOnly, copy_up=copy_up, subpath=subpath)
     return point, VolumeRequest(mount.Source, driver, driver_options, labels)
+
+
+def _image_mount(mount: Mount, destination: str) -> tuple[MountPoint, VolumeRequest | None]:
+    """The image's id is filled in as the source by the caller."""
+    if not mount.Source:
+        raise InvalidParameter('invalid mount config for type "image": field Source must not be empty')
+    subpath = (mount.ImageOptions.Subpath if mount.ImageOptions else "") or ""
+    _check_subpath("image", subpath)
+    return MountPoint("image", "", destination, mount.Source, rw=False, subpath=subpath), None
+
+
+def _check_subpath(kind: str, subpath: str) -> None:
+    if posixpath.isabs(subpath) or ".." in subpath.split("/") or "\0" in subpath:
+        raise InvalidParameter(
+            f"invalid mount config for type \"{kind}\": subpath must be a relative path within the {kind}: '{subpath}'"
+        )
 
 
 def _tmpfs_mount(mount: Mount, destination: str) -> tuple[MountPoint, VolumeRequest | None]:

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from compat_engine.engine import logconfig, volumes
 from compat_engine.engine.compile import Inputs, environment, rlimits
+from compat_engine.engine.imagemounts import image_mounts
 from compat_engine.engine.links import link_variables, links_alive, links_in_force
 from compat_engine.engine.netfiles import network_files
 from compat_engine.engine.parts import Engine
@@ -51,6 +52,7 @@ async def prepare(engine: Engine, container: Container, endpoints: dict[str, End
         shm_size=host.ShmSize or engine.config.default_shm_size,
         wait_for_go=True,
         linked=link_variables(container.name, links),
+        images=image_mounts(engine, container),
     )
 
 
@@ -62,7 +64,7 @@ def release_shm(engine: Engine, container: Container) -> None:
 def _check_subpaths(container: Container) -> None:
     """A link in the volume must not lead the mount out of it."""
     for point in container.record.mounts:
-        if not point.subpath:
+        if not point.subpath or point.type == "image":
             continue
         source, path = os.path.realpath(point.source), os.path.realpath(os.path.join(point.source, point.subpath))
         if not os.path.exists(path):

@@ -18,7 +18,8 @@ ZERO_TIME = "0001-01-01T00:00:00Z"
 class MountPoint:
     """One resolved mount of a container, as `inspect` shows it in Mounts.
 
-    type: bind, volume or tmpfs. name and driver are a volume's; source is the host path ("" for tmpfs).
+    type: bind, volume, tmpfs or image. name and driver are a volume's, name also an image's as asked for; source is the host path
+    ("" for tmpfs), or the image's id.
     anonymous: made for this container and removed with it (`rm -v`, --rm).
     """
 

@@ -15,7 +15,7 @@ from compat_engine.kernel import namespaces as ns
 from compat_engine.kernel.paths import make_directories, make_file
 from compat_engine.shim import rootfs
 from compat_engine.shim.failure import Failure
-from compat_engine.shim.spec import Mount, Overlay
+from compat_engine.shim.spec import Overlay, load_mount
 
 _UMOUNT_NOFOLLOW = 8
 _DIRECTORIES = ("/dev/pts", "/dev/shm", "/proc", "/sys", "/etc")  # which every container has, whatever its image
@@ -87,7 +87,7 @@ def _mount(arguments: dict[str, Any]) -> None:
     for path in arguments["directories"]:
         os.close(make_directories(root, path))
     for mount in arguments["mounts"]:
-        rootfs.bind(root, Mount(**{**mount, "flags": tuple(mount["flags"])}))
+        rootfs.bind(root, load_mount(mount))
     rootfs.enter(root)
     os.close(root)
 

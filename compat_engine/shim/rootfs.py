@@ -103,7 +103,7 @@ def _covered(item: Mount, mounts: tuple[Mount, ...]) -> bool:
 
 def _mount_one(root: int, item: Mount, spec: Spec, cgroup: CgroupNamespace) -> None:
     try:
-        if item.type == "bind":
+        if item.type in ("bind", "overlay"):
             bind(root, item)
         elif item.type == "cgroup":
             cgroup.ready()
@@ -122,9 +122,9 @@ def _detail(error: OSError, item: Mount) -> str:
 
 
 def bind(root: int, item: Mount) -> None:
-    """A mount of type "bind" inside `root`; where it goes is made when missing. Raises OSError, Failure for its flags."""
+    """A mount of type "bind" or "overlay" in `root`, where it goes made when missing. Raises OSError, Failure for its flags."""
     options = mountflags.parse(item.flags)
-    tree = _open_source(item, options.recursive)
+    tree = _open_overlay(item) if item.lower else _open_source(item, options.recursive)
     try:
         target = _target(root, item.target, stat.S_ISDIR(os.stat(tree).st_mode))
         if options.attributes or options.cleared:
@@ -151,6 +151,15 @@ def _open_source(item: Mount, recursive: bool) -> int:
         return m.open_tree(f"/proc/self/fd/{inside}", recursive=recursive)
     finally:
         os.close(inside)
+
+
+def _open_overlay(item: Mount) -> int:
+    """Mounted on the directory `source` for the moment it takes to detach it, or what is asked for of it."""
+    _mount_overlay(Overlay(item.lower, "", ""), item.source)
+    try:
+        return _open_source(item, False)
+    finally:
+        m.umount2(item.source, m.MNT_DETACH)
 
 
 def _target(root: int, path: str, directory: bool) -> int:

@@ -17,7 +17,8 @@ class Mount:
 
     `target` is a path inside the container, resolved without leaving the rootfs and made when missing (a file when the source
     is no directory). `flags` are fstab words ("ro", "nosuid", "rbind", "rro", "private", ...); `data` goes to the filesystem.
-    type: "bind", "overlay", "tmpfs", "proc", "sysfs", "devpts", "mqueue", "cgroup" (v1 or v2, whichever the host has).
+    type: "bind", "tmpfs", "proc", "sysfs", "devpts", "mqueue", "cgroup" (v1 or v2, whichever the host has), "overlay" (read-only,
+    of the directories `lower`; it is made on the empty directory `source` first).
     """
 
     type: str
@@ -25,7 +26,8 @@ class Mount:
     target: str
     flags: tuple[str, ...] = ()
     data: str = ""
-    subpath: str = ""  # of a bind: what to show of `source`, found without leaving it
+    subpath: str = ""  # of a bind or an overlay: what to show of it, found without leaving it
+    lower: tuple[str, ...] = ()  # topmost first
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,6 +210,10 @@ def load_process(raw: dict[str, Any]) -> Process:
     )
 
 
+def load_mount(raw: dict[str, Any]) -> Mount:
+    return Mount(**{**raw, "flags": tuple(raw["flags"]), "lower": tuple(raw.get("lower", ()))})
+
+
 def _spec(raw: dict[str, Any]) -> Spec:
     rootfs = raw["rootfs"]
     return Spec(
@@ -215,7 +221,7 @@ def _spec(raw: dict[str, Any]) -> Spec:
             **raw,
             "process": load_process(raw["process"]),
             "rootfs": Overlay(**{**rootfs, "lower": tuple(rootfs["lower"])}),
-            "mounts": tuple(Mount(**{**item, "flags": tuple(item["flags"])}) for item in raw["mounts"]),
+            "mounts": tuple(load_mount(item) for item in raw["mounts"]),
             "devices": tuple(Device(**item) for item in raw["devices"]),
             "masked_paths": tuple(raw["masked_paths"]),
             "readonly_paths": tuple(raw["readonly_paths"]),

@@ -185,3 +185,58 @@ def test_a_subpath_that_becomes_a_link_does_not_leave_the_volume(docker: Docker,
     docker("rm", "-v", unique)
     docker("volume", "rm", unique)
     assert result.returncode != 0 and "passwd" not in result.stdout
+
+
+# --mount type=image: of Docker 28, which an older engine refuses
+
+
+@pytest.fixture
+def images(docker: Docker) -> Docker:
+    if tuple(map(int, docker("version", "-f", "{{.Server.APIVersion}}").split("."))) < (1, 48):
+        pytest.skip("mounts of images came with API 1.48")
+    return docker
+
+
+def test_an_image_is_mounted_read_only(images: Docker, unique: str) -> None:
+    script = "cat /img/bin/busybox | wc -c; wc -c < /bin/busybox; touch /img/x; ls /img/.dockerenv"
+    done = images.run("run", "--rm", "--mount", "type=image,source=busybox,target=/img", "busybox", "sh", "-c", script)
+    first, second = done.stdout.split()
+    assert first == second
+    assert "Read-only file system" in done.stderr
+    assert "/img/.dockerenv: No such file" in done.stderr
+
+
+@pytest.mark.parametrize(("subpath", "target"), [("bin", "/x"), ("bin/busybox", "/x/busybox")])
+def test_a_part_of_an_image(images: Docker, subpath: str, target: str) -> None:
+    mount = f"type=image,source=busybox,target={target},image-subpath={subpath}"
+    assert images("run", "--rm", "--mount", mount, "busybox", "/x/busybox", "echo", "hi") == "hi"
+
+
+def test_an_image_of_several_layers(images: Docker, unique: str, tmp_path: Path) -> None:
+    """An overlay, where one layer is a bind mount."""
+    base = images("run", "-d", "busybox", "sh", "-c", "echo new > /new; rm -r /home")
+    images("wait", base)
+    images("commit", base, f"{unique}:two")
+    mount = f"type=image,source={unique}:two,target=/img"
+    id = images("create", "--mount", mount, "busybox", "sh", "-c", "cat /img/new; ls -d /img/home /img/bin")
+    assert images.run("start", "-a", id).stdout.splitlines() == ["new", "/img/bin"]
+    found = images.inspect(id)["Mounts"]
+    assert [(item["Type"], item["Name"], item["Destination"], item["RW"]) for item in found] == [("image", f"{unique}:two", "/img", False)]
+    assert "(must force) - container" in images.fails("rmi", f"{unique}:two")
+    images("cp", f"{id}:/img/new", str(tmp_path / "new"))
+    assert (tmp_path / "new").read_text() == "new\n"
+    images("rm", id)
+    images("rmi", f"{unique}:two")
+
+
+@pytest.mark.parametrize(
+    ("mount", "said"),
+    [
+        ("source=nosuch:1,target=/x", "No such image: nosuch:1"),
+        ("target=/x", "field Source must not be empty"),
+        ("source=busybox,target=/x,image-subpath=../bin", "subpath must be a relative path within the image"),
+        ("source=busybox,target=/x,image-subpath=nosuch", "no such file or directory"),
+    ],
+)
+def test_a_bad_mount_of_an_image(images: Docker, mount: str, said: str) -> None:
+    assert said in images.fails("run", "--rm", "--pull", "never", "--mount", f"type=image,{mount}", "busybox", "true")

@@ -44,6 +44,7 @@ async def create(engine: Engine, request: CreateRequest, name: str, platform: st
     with engine.containers.reserve(bare, id):
         async with AsyncExitStack() as undo:
             points, volumes = mount_points(config, host, lambda word: _referred(engine, word).record.mounts)
+            points = tuple(_with_image(engine, point) for point in points)
             points = await _make_volumes(engine, id, image, points, volumes, undo)
             await engine.images.snapshots.prepare(id, image.id)
             undo.push_async_callback(engine.images.snapshots.remove, id)
@@ -144,6 +145,11 @@ def _endpoints(request: CreateRequest, host: HostConfig) -> dict[str, EndpointSe
     if not asked or mode == "host":
         asked = {mode: asked.get(mode), **asked}
     return {name: item or EndpointSettings() for name, item in asked.items()}
+
+
+def _with_image(engine: Engine, point: MountPoint) -> MountPoint:
+    """Raises NotFound."""
+    return replace(point, source=engine.images.find(point.name).id) if point.type == "image" else point
 
 
 async def _make_volumes(

@@ -4,6 +4,7 @@ import os
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
+from compat_engine.engine.imagemounts import image_mounts
 from compat_engine.engine.parts import Engine
 from compat_engine.engine.prepare import make_bind_sources
 from compat_engine.engine.records import MountPoint
@@ -82,7 +83,8 @@ def _running(engine: Engine, container: Container, pid: int) -> View:
 
 def _stopped(engine: Engine, container: Container, writable: bool) -> View:
     record = container.record
-    mounts = {point.destination: _bind(point) for point in record.mounts if point.type != "tmpfs"}
+    mounts = {point.destination: _bind(point) for point in record.mounts if point.type in ("bind", "volume")}
+    mounts |= image_mounts(engine, container)
     for name, target in _FILES.items():
         source = engine.tree.container(record.id) / name
         if target not in mounts and source.exists():
