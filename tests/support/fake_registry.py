@@ -121,7 +121,8 @@ class FakeRegistry:
         assert request.query["state"] == "x/y", request.query
         self.uploads[id] += await request.read()
         if request.method == "PATCH":
-            return web.Response(status=202, headers={"Location": str(request.rel_url)})
+            headers = {"Location": str(request.rel_url), "Range": f"0-{len(self.uploads[id]) - 1}", "Docker-Upload-UUID": id}
+            return web.Response(status=202, headers=headers)
         content = bytes(self.uploads.pop(id))
         if digest(content) != request.query["digest"]:
             return _error(400, "DIGEST_INVALID")
@@ -169,4 +170,4 @@ def basic(username: str, password: str) -> str:
 
 def _error(status: int, code: str) -> web.Response:
     message = code.lower().replace("_", " ")
-    return web.json_response({"errors": [{"code": code, "message": message}]}, status=status)
+    return web.json_response({"errors": [{"code": code, "message": message, "detail": {"of": "it"}}]}, status=status)

@@ -74,7 +74,7 @@ async def create(request: web.Request, engine: Engine) -> web.StreamResponse:
 
 
 async def push(request: web.Request, engine: Engine) -> web.StreamResponse:
-    credentials = _credentials(request) if _AUTH in request.headers else await _credentials_in_body(request)
+    credentials = _credentials(request) if request.headers.get(_AUTH) else await _credentials_in_body(request)
     name, tag = variable(request, "name"), text(request, "tag")
     return await progress(request, transfers.push(engine, name, tag, _platform(request), credentials))
 

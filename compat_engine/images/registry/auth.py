@@ -38,8 +38,10 @@ ANONYMOUS = Credentials()
 
 
 def parse_credentials(text: str) -> Credentials:
-    """X-Registry-Auth: JSON in base64, either alphabet, padded or not. Raises ValueError for anything else."""
-    return from_object(json.loads(base64.b64decode(_standard(text), validate=True)))
+    """X-Registry-Auth: JSON in base64, either alphabet, padded or not; what follows the object does not count, as for Docker's
+    engine. Raises ValueError for anything else."""
+    raw, _ = json.JSONDecoder().raw_decode(base64.b64decode(_standard(text), validate=True).decode().lstrip())
+    return from_object(raw)
 
 
 def from_object(raw: Any) -> Credentials:
@@ -159,7 +161,7 @@ class Authorizer:
         query = [("service", service)] if service else []
         query += [("scope", scope) for scope in scopes]
         headers = {}
-        if self._credentials.username:
+        if self._credentials.username and self._credentials.password:
             query.append(("account", self._credentials.username))
             headers["Authorization"] = basic(self._credentials)
         if self._offline:

@@ -19,6 +19,7 @@ from compat_engine.images.registry.manifest import ACCEPTED
 
 _MANIFEST_LIMIT = 4 << 20  # bytes, as registries have it
 _RANGE = re.compile(r"bytes (\d+)-")
+_ANY = range(600)
 PULL, PUSH = "pull", "pull,push"
 
 
@@ -47,8 +48,8 @@ class Client:
         return self._authorizer.refresh_token
 
     async def ping(self) -> None:
-        """Finds out that a registry answers here, and how it wants to be asked."""
-        sent = Sent("GET", f"{self.endpoint.base}/", dict(self.endpoint.headers), self.endpoint.tls, accepted=(200, 401))
+        """Finds out that something answers here, and how it wants to be asked; any status will do, as for Docker's engine."""
+        sent = Sent("GET", f"{self.endpoint.base}/", dict(self.endpoint.headers), self.endpoint.tls, accepted=_ANY)
         async with self._http.send(sent) as response:
             if response.status == 401:
                 self._authorizer.challenged(response.headers.getall("WWW-Authenticate", []))
@@ -80,8 +81,7 @@ class Client:
         for last in (False, True):
             authorization = await self._header(sent, scopes)
             headers = {**dict(endpoint.headers), **sent.headers, **({"Authorization": authorization} if authorization else {})}
-            accepted = sent.accepted if last else (*sent.accepted, 401)
-            whole = replace(sent, headers=headers, tls=endpoint.tls, accepted=accepted)
+            whole = replace(sent, headers=headers, tls=endpoint.tls, accepted=_ANY)
             async with self._http.send(whole) as response:
                 if response.status != 401 or last or not self._helps(response, authorization):
                     if response.status not in sent.accepted:
@@ -161,17 +161,25 @@ class Repository:
     async def blob(self, digest: str, offset: int = 0) -> AsyncIterator[tuple[int, AsyncIterator[bytes]]]:
         """(where the bytes begin, the bytes): at `offset`, or at 0 when the registry does not do ranges."""
         headers = {"Range": f"bytes={offset}-"} if offset else {}
-        async with self._send(Sent("GET", self._url("blobs", digest), headers, accepted=(200, 206))) as response:
+        async with self._blob(digest, headers) as response:
             start = _RANGE.match(response.headers.get("Content-Range", "")) if response.status == 206 else None
             yield int(start[1]) if start else 0, response.content.iter_any()
 
     async def small_blob(self, descriptor: Descriptor, limit: int) -> bytes:
         """A configuration, verified."""
-        async with self._send(Sent("GET", self._url("blobs", descriptor.digest))) as response:
+        async with self._blob(descriptor.digest, {}) as response:
             content = await body(response, limit)
         if digest_of(content) != descriptor.digest:
             raise Refused(200, "", f"image config verification failed for digest {descriptor.digest}")
         return content
+
+    @contextlib.asynccontextmanager
+    async def _blob(self, digest: str, headers: dict[str, str]) -> AsyncIterator[aiohttp.ClientResponse]:
+        sent = Sent("GET", self._url("blobs", digest), headers, accepted=(200, 206, 404))
+        async with self._send(sent) as response:
+            if response.status == 404:
+                raise Refused(404, "BLOB_UNKNOWN", "unknown blob")
+            yield response
 
     async def has(self, digest: str) -> bool:
         try:

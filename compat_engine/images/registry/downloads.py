@@ -17,7 +17,7 @@ from tempfile import mkdtemp
 from typing import Any
 
 from compat_engine.config import Settings
-from compat_engine.errors import Internal
+from compat_engine.errors import Internal, InvalidParameter
 from compat_engine.ids import short
 from compat_engine.images.intake import Unstorable, feed
 from compat_engine.images.layers import Unpacked
@@ -142,6 +142,9 @@ class Downloads:
                 if isinstance(cause, OSError) and cause.errno == errno.ENOSPC:  # what is there would only be in the way
                     await asyncio.to_thread(_discard, download.file)
                 raise Internal(f"failed to register layer: {getattr(cause, 'strerror', None) or cause}") from error
+            except InvalidParameter as error:  # the blob is what was asked for, but no archive
+                await asyncio.to_thread(_discard, download.file)
+                raise Internal(f"failed to register layer: {error}") from error
 
     async def _fetch(self, download: Download, opener: Opener) -> None:
         """Once more from the start when a resumed blob is wrong: what was kept may have been."""
@@ -155,7 +158,7 @@ class Downloads:
             await asyncio.to_thread(_discard, download.file)
             if last or not held:
                 break
-        raise Internal(f"filesystem layer verification failed for digest {download.blob.digest}")
+        raise Internal(_wrong(download))
 
     async def _receive(self, download: Download, opener: Opener, held: int) -> dict[str, Any]:
         fds = await asyncio.to_thread(self._open, download)
@@ -188,7 +191,7 @@ class Downloads:
                     async for piece in _from(position, offset, pieces):
                         position += len(piece)
                         if position > download.blob.size:
-                            raise Internal(f"blob {download.blob.digest} is longer than its manifest says")
+                            raise Internal(f"{_wrong(download)}: it is longer than its manifest says")
                         if pace() or position == download.blob.size:
                             download.bar("Downloading", position)
                         yield piece
@@ -196,7 +199,7 @@ class Downloads:
                     raise Unreachable("unexpected EOF")
             except FAILURES as failure:
                 if isinstance(failure, Refused) and failure.status == 416:
-                    raise Internal(f"blob {download.blob.digest} is shorter than its manifest says") from failure
+                    raise Internal(f"{_wrong(download)}: it is shorter than its manifest says") from failure
                 if position - begun >= _WORTH:
                     attempts.progressed()
                 begun = position
@@ -220,6 +223,10 @@ async def _from(position: int, offset: int, pieces: AsyncIterator[bytes]) -> Asy
         if skip < len(piece):
             yield piece[skip:] if skip else piece
         skip = max(skip - len(piece), 0)
+
+
+def _wrong(download: Download) -> str:
+    return f"filesystem layer verification failed for digest {download.blob.digest}"
 
 
 def _failed(download: Download) -> bool:

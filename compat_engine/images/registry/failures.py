@@ -7,6 +7,7 @@ import re
 import socket
 import ssl
 from http import HTTPStatus
+from typing import Any
 
 import aiohttp
 
@@ -14,25 +15,24 @@ from compat_engine.errors import EngineError, Internal, NotFound, Unauthorized
 from compat_engine.images.reference import Reference
 
 _BODY = 64 << 10  # bytes of an error's body that are looked at
-_KNOWN = {
-    "BLOB_UNKNOWN": "blob unknown",
-    "BLOB_UPLOAD_INVALID": "blob upload invalid",
-    "BLOB_UPLOAD_UNKNOWN": "blob upload unknown",
-    "DENIED": "denied",
-    "DIGEST_INVALID": "digest invalid",
-    "MANIFEST_BLOB_UNKNOWN": "manifest blob unknown",
-    "MANIFEST_INVALID": "manifest invalid",
-    "MANIFEST_UNKNOWN": "manifest unknown",
-    "NAME_INVALID": "name invalid",
-    "NAME_UNKNOWN": "name unknown",
-    "SIZE_INVALID": "size invalid",
-    "TAG_INVALID": "tag invalid",
-    "TOOMANYREQUESTS": "toomanyrequests",
-    "UNAUTHORIZED": "unauthorized",
-    "UNAVAILABLE": "unavailable",
-    "UNSUPPORTED": "unsupported",
+_KNOWN = {  # code: (its name in a failure, the message that goes without saying), docs/spec/api.md of Docker's registry
+    "BLOB_UNKNOWN": ("blob unknown", "blob unknown to registry"),
+    "BLOB_UPLOAD_INVALID": ("blob upload invalid", "blob upload invalid"),
+    "BLOB_UPLOAD_UNKNOWN": ("blob upload unknown", "blob upload unknown to registry"),
+    "DENIED": ("denied", "requested access to the resource is denied"),
+    "DIGEST_INVALID": ("digest invalid", "provided digest did not match uploaded content"),
+    "MANIFEST_BLOB_UNKNOWN": ("manifest blob unknown", "blob unknown to registry"),
+    "MANIFEST_INVALID": ("manifest invalid", "manifest invalid"),
+    "MANIFEST_UNKNOWN": ("manifest unknown", "manifest unknown"),
+    "NAME_INVALID": ("name invalid", "invalid repository name"),
+    "NAME_UNKNOWN": ("name unknown", "repository name not known to registry"),
+    "SIZE_INVALID": ("size invalid", "provided length did not match content length"),
+    "TAG_INVALID": ("tag invalid", "manifest tag did not match URI"),
+    "TOOMANYREQUESTS": ("toomanyrequests", "too many requests"),
+    "UNAUTHORIZED": ("unauthorized", "authentication required"),
+    "UNAVAILABLE": ("unavailable", "service unavailable"),
+    "UNSUPPORTED": ("unsupported", "The operation is unsupported."),
 }
-_MESSAGES = {"DENIED": "requested access to the resource is denied", "UNAUTHORIZED": "authentication required"}
 _ALERT = re.compile(r"\[SSL: [A-Z0-9]+_ALERT_([A-Z_]+)\]")  # what the other end says when it hangs up (RFC 8446, 6)
 _RETRIED = (408, 425, 429, 500, 502, 503, 504)
 
@@ -77,20 +77,23 @@ async def refusal(response: aiohttp.ClientResponse) -> Refused:
         body = b""
     found = refused(response.status, body, _seconds(response.headers.get("Retry-After", "")))
     scope = [header for header in response.headers.getall("WWW-Authenticate", []) if 'error="insufficient_scope"' in header]
-    return Refused(found.status, "DENIED", f"denied: {_MESSAGES['DENIED']}", found.retry_after) if scope else found
+    return Refused(found.status, "DENIED", ": ".join(_KNOWN["DENIED"]), found.retry_after) if scope else found
 
 
 def refused(status: int, body: bytes, retry_after: float = 0.0) -> Refused:
-    """Status and body as Docker's distribution client reads them."""
-    code, message = _first_error(body)
-    if not code and not message and status >= 500:
+    """Status and body as Docker's distribution client reads them: an error that says no more than its code is the code's name
+    alone and stands for nothing, so that it is not put in other words later."""
+    if status >= 500:
         return Refused(status, "", f"received unexpected HTTP status: {status} {_phrase(status)}", retry_after)
-    text = body.decode(errors="replace")
+    code, message, detail = _first_error(body)
+    known, usual = _KNOWN.get(code, ("unknown", ""))
+    if usual and not detail and message in ("", usual):
+        return Refused(status, "", known, retry_after)
     if not code:
         code = {401: "UNAUTHORIZED", 403: "DENIED", 429: "TOOMANYREQUESTS"}.get(status, "")
-        message = message or text or _MESSAGES.get(code, "")
-    known = _KNOWN.get(code, "unknown")
-    return Refused(status, code, f"{known}: {message}" if message else known, retry_after)
+        known, _ = _KNOWN.get(code, ("unknown", ""))
+        message = message or body.decode(errors="replace")
+    return Refused(status, code, f"{known}: {message or usual}", retry_after)
 
 
 def network_failure(error: Exception, method: str, url: str) -> Unreachable:
@@ -115,8 +118,6 @@ def as_engine_error(failure: Exception, reference: Reference | None = None) -> E
             return NotFound(f"manifest for {reference.familiar} not found: {text}")
         if failure.code == "NAME_UNKNOWN":
             return NotFound(f"repository {reference.familiar_name} not found: {text}")
-        if failure.code == "BLOB_UNKNOWN":
-            return Internal("unknown blob")
         return Internal(text)
     if isinstance(failure, Refused):
         kind = {401: Unauthorized, 403: Unauthorized, 404: NotFound}.get(failure.status, Internal)
@@ -124,16 +125,15 @@ def as_engine_error(failure: Exception, reference: Reference | None = None) -> E
     return Internal(text)
 
 
-def _first_error(body: bytes) -> tuple[str, str]:
-    """(code, message) of the first error in a body of the distribution spec, or a token server's `details`."""
+def _first_error(body: bytes) -> tuple[str, str, Any]:
+    """(code, message, detail) of the first error in a body of the distribution spec, or a token server's `details`."""
     try:
         raw = json.loads(body)
         errors = raw.get("errors") or [{"code": "", "message": raw.get("details") or ""}]
         first = errors[0]
-        code, message = str(first.get("code") or "").upper(), str(first.get("message") or "")
+        return str(first.get("code") or "").upper(), str(first.get("message") or ""), first.get("detail")
     except (ValueError, AttributeError, LookupError, TypeError, RecursionError):
-        return "", ""
-    return code, message or _MESSAGES.get(code) or _KNOWN.get(code, "")
+        return "", "", None
 
 
 def _reason(error: BaseException) -> str:

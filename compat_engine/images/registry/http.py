@@ -6,7 +6,7 @@ import ipaddress
 import json
 import ssl
 import urllib.request
-from collections.abc import AsyncIterable, AsyncIterator, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Container, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import urlsplit
@@ -38,7 +38,7 @@ class Sent:
     query: tuple[tuple[str, str], ...] = ()
     form: tuple[tuple[str, str], ...] = ()
     body: bytes | AsyncIterable[bytes] | None = None
-    accepted: tuple[int, ...] = (200,)
+    accepted: Container[int] = (200,)
 
 
 class Http:

@@ -36,8 +36,7 @@ async def inspect(registries: Registries, reference: Reference, credentials: Cre
     async def work(client: Client) -> dict[str, Any]:
         repository = client.repository(reference.path, PULL)
         name = reference.digest or reference.tag
-        await repository.resolve(name)
-        found = await repository.manifest(name)
+        found = await repository.manifest(reference.digest or await repository.resolve(name) or name)
         raw = manifests.parse(found.media_type, found.content)
         descriptor = found.descriptor.plain()
         if manifests.is_index(found.media_type, raw):

@@ -62,7 +62,7 @@ def read_manifest(raw: dict[str, Any]) -> ImageManifest:
     artifact = raw.get("artifactType")
     config = _descriptor(raw.get("config"))
     if artifact or config.media_type not in _CONFIGS:
-        raise Internal(f"unsupported media type {artifact or config.media_type}")
+        raise Internal(f"unsupported media type {config.media_type if config.media_type not in _CONFIGS else artifact}")
     layers = [_descriptor(item) for item in _objects(raw.get("layers"))]
     if len(layers) > _LAYERS:
         raise Internal("max depth exceeded")

@@ -16,7 +16,7 @@ from compat_engine.images.registry import manifest as manifests
 from compat_engine.images.registry.auth import Credentials
 from compat_engine.images.registry.client import PULL, Client, Found, Repository
 from compat_engine.images.registry.downloads import Download
-from compat_engine.images.registry.failures import FAILURES, as_engine_error
+from compat_engine.images.registry.failures import FAILURES, Refused, Unreachable, as_engine_error
 from compat_engine.images.registry.manifest import ImageManifest, Platform
 from compat_engine.images.registry.progress import Say, message, step
 from compat_engine.images.registry.registries import Registries
@@ -24,6 +24,7 @@ from compat_engine.images.registry.retry import retried
 from compat_engine.images.waiting import together
 
 _CONFIG_LIMIT = 8 << 20  # bytes
+_NESTING = 4  # indexes in indexes
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,13 +93,14 @@ class _Pull:
         if image is not None:
             self._begin()
             return await self._name(image, digest)
-        found = await self._repository.manifest(name)
-        self._begin()
+        found = await self._repository.manifest(self._reference.digest or digest or name)  # a tag may have moved
         raw = manifests.parse(found.media_type, found.content)
+        self._begin()
         digest = found.descriptor.digest
-        if manifests.is_index(found.media_type, raw):
-            found = await self._repository.manifest(manifests.choose(raw, self._platform).digest)
-            raw = manifests.parse(found.media_type, found.content)
+        for _ in range(_NESTING):
+            if manifests.is_index(found.media_type, raw):
+                found = await self._repository.manifest(manifests.choose(raw, self._platform).digest)
+                raw = manifests.parse(found.media_type, found.content)
         image = await self._image(found, manifests.read_manifest(raw), self._names(digest))
         return await self._name(image, digest)
 
@@ -126,9 +128,8 @@ class _Pull:
         known = self._library.images.get(manifest.config.digest)
         if known is not None:
             return known
-        getting = partial(self._repository.small_blob, manifest.config, _CONFIG_LIMIT)
-        config = await retried(getting, self._registries.attempts, self._registries.pause)
-        _check_system(config)
+        config = await self._configuration(manifest.config)
+        _check_configuration(config)
         diff_ids = parse_config(config)["rootfs"]["diff_ids"]
         if len(diff_ids) != len(manifest.layers):
             raise Internal("layers from manifest don't match image configuration")
@@ -136,6 +137,15 @@ class _Pull:
         async with self._library.hold([manifest.config.digest, *chains, *(layer.digest for layer in manifest.layers)]):
             incoming = Incoming(config, (), names, found.content, found.media_type)
             return await self._assemble(incoming, manifest.layers, diff_ids, chains)
+
+    async def _configuration(self, descriptor: Descriptor) -> bytes:
+        getting = partial(self._repository.small_blob, descriptor, _CONFIG_LIMIT)
+        try:
+            return await retried(getting, self._registries.attempts, self._registries.pause)
+        except Refused as failure:
+            raise Refused(failure.status, "", f"error pulling image configuration: {failure}") from failure
+        except Unreachable as failure:
+            raise Unreachable(f"error pulling image configuration: {failure}") from failure
 
     async def _assemble(
         self, incoming: Incoming, layers: tuple[Descriptor, ...], diff_ids: list[str], chains: list[str]
@@ -173,12 +183,14 @@ class _Pull:
         return IncomingLayer(layer, download.file, download.take())
 
 
-def _check_system(config: bytes) -> None:
-    """Raises Internal for an image of another operating system."""
+def _check_configuration(config: bytes) -> None:
+    """Raises Internal for one without layers, and for an image of another operating system. parse_config sees to the rest."""
     try:
-        system = json.loads(config).get("os") or "linux"
-    except (ValueError, AttributeError, RecursionError):
-        return  # parse_config has more to say about it
+        raw = json.loads(config)
+        raw["rootfs"]["diff_ids"]
+        system = raw.get("os") or "linux"
+    except (ValueError, LookupError, TypeError, RecursionError):
+        raise Internal("invalid rootfs in image configuration") from None
     if system != "linux":
         reason = "cannot be used on this platform: operating system is not supported"
         raise Internal(f'image operating system "{system}" {reason}')

@@ -22,7 +22,7 @@ from compat_engine.images.registry.registries import Registries
 from compat_engine.kernel.mounts import MS_REMOUNT, mount, umount2
 from compat_engine.store.records import Records
 from compat_engine.store.tree import Tree
-from tests.support.fake_registry import OCI_CONFIG, OCI_MANIFEST, FakeRegistry, basic, cut, fake_registry, ranged
+from tests.support.fake_registry import OCI_CONFIG, OCI_INDEX, OCI_MANIFEST, FakeRegistry, basic, cut, fake_registry, ranged
 from tests.support.tars import COMPRESSORS, Item, tar
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
@@ -499,3 +499,57 @@ async def test_a_full_disk(tmp_path: Path, registry: FakeRegistry) -> None:
             await puller.close()
     finally:
         umount2(str(tmp_path), 0)
+
+
+async def test_a_tag_that_moves_between_two_requests(puller: Puller, registry: FakeRegistry) -> None:
+    first = registry.add("a/b", "1", ONE)
+
+    async def moved(request: web.Request) -> web.StreamResponse | None:
+        if request.method != "HEAD":
+            return None
+        registry.add("a/b", "1", TWO)
+        return web.Response(headers={"Content-Type": OCI_MANIFEST, "Docker-Content-Digest": first})
+
+    registry.on_any = moved
+    assert await puller.pull(f"{registry.host}/a/b:1")
+    assert {"status": f"Digest: {first}"} in puller.said
+
+
+async def test_an_index_in_an_index(puller: Puller, registry: FakeRegistry) -> None:
+    inner = registry.index("a/b", "x", {("linux", "amd64", ""): registry.add("a/b", "y", ONE)})
+    entry = {"mediaType": OCI_INDEX, "digest": inner, "size": 1, "platform": {"os": "linux", "architecture": "amd64"}}
+    content = json.dumps({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [entry]}).encode()
+    registry.put("a/b", "1", OCI_INDEX, content)
+    assert await puller.pull(f"{registry.host}/a/b:1")
+
+
+@pytest.mark.parametrize("status", [400, 403, 404, 429, 503])
+async def test_what_the_base_answers_does_not_matter(puller: Puller, registry: FakeRegistry, status: int) -> None:
+    registry.add("a/b", "1", ONE)
+
+    async def refuse(request: web.Request) -> web.StreamResponse | None:
+        return web.Response(status=status) if request.path == "/v2/" else None
+
+    registry.on_any = refuse
+    assert await puller.pull(f"{registry.host}/a/b:1")
+
+
+async def test_blobs_that_are_no_archives(puller: Puller, registry: FakeRegistry) -> None:
+    content = b"neither gzip nor tar" * 100
+    digest = registry.add("a/b", "1", content, compress=COMPRESSORS["plain"])
+    assert digest and await puller.fails(f"{registry.host}/a/b:1") == "failed to register layer: archive/tar: invalid tar header"
+    registry.add("a/b", "1", ONE, compress=lambda tar: COMPRESSORS["gzip"](tar)[:-20])
+    assert "failed to register layer: cannot decompress archive: " in await puller.fails(f"{registry.host}/a/b:1")
+    assert list(puller.tree.downloads.iterdir()) == []
+
+
+async def test_a_configuration_that_cannot_be_had(puller: Puller, registry: FakeRegistry) -> None:
+    registry.add("a/b", "1", ONE)
+    config = json.loads(registry.manifests["a/b", "1"][1])["config"]["digest"]
+    content = registry.blobs.pop(config)
+    assert await puller.fails(f"{registry.host}/a/b:1") == "error pulling image configuration: unknown blob"
+    registry.blobs[config] = content + b" "
+    text = f"error pulling image configuration: image config verification failed for digest {config}"
+    assert await puller.fails(f"{registry.host}/a/b:1") == text
+    registry.blobs[config] = content
+    assert await puller.pull(f"{registry.host}/a/b:1")

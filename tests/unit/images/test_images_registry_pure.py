@@ -38,6 +38,8 @@ def test_credentials_of_other_shapes() -> None:
     assert parse_credentials("e30=") == Credentials()
     both = base64.b64encode(json.dumps({"auth": base64.b64encode(b"me:a:b").decode()}).encode()).decode()
     assert parse_credentials(both) == Credentials("me", "a:b")
+    followed = base64.urlsafe_b64encode(b' {"username":"me","password":"b"} and more').decode()
+    assert parse_credentials(followed) == Credentials("me", "b")
     for junk in ("!!!", "bnVsbA==", ""):
         with pytest.raises(ValueError):
             parse_credentials(junk)
@@ -54,12 +56,17 @@ def test_challenges() -> None:
 @pytest.mark.parametrize(
     "status, body, text",
     [
-        (404, b'{"errors":[{"code":"MANIFEST_UNKNOWN","message":"manifest unknown"}]}', "manifest unknown: manifest unknown"),
+        (404, b'{"errors":[{"code":"MANIFEST_UNKNOWN","detail":{"Tag":"1"}}]}', "manifest unknown: manifest unknown"),
+        (404, b'{"errors":[{"code":"MANIFEST_UNKNOWN","message":"manifest unknown"}]}', "manifest unknown"),
+        (401, b'{"errors":[{"code":"UNAUTHORIZED","message":"authentication required","detail":null}]}', "unauthorized"),
+        (403, b'{"errors":[{"code":"DENIED","message":"no way"},{"code":"TAG_INVALID"}]}', "denied: no way"),
+        (403, b'{"details":"not yours"}', "denied: not yours"),
+        (429, b"", "toomanyrequests: "),
         (400, b'{"errors":[{"code":"ODD","message":"a"}]}', "unknown: a"),
-        (401, b"", "unauthorized: authentication required"),
+        (401, b"", "unauthorized: "),
         (404, b"404 page not found\n", "unknown: 404 page not found\n"),
         (503, b"<html>", "received unexpected HTTP status: 503 Service Unavailable"),
-        (500, b'{"errors":[{"code":"UNKNOWN","message":"boom"}]}', "unknown: boom"),
+        (500, b'{"errors":[{"code":"UNKNOWN"}]}', "received unexpected HTTP status: 500 Internal Server Error"),
     ],
 )
 def test_refusals_in_docker_words(status: int, body: bytes, text: str) -> None:

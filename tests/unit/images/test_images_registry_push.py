@@ -191,7 +191,7 @@ async def test_who_may_not_push(store: Store, registry: FakeRegistry) -> None:
 
     registry.on_any = guard
     assert await store.fails(name) == "no basic auth credentials"
-    with pytest.raises(Unauthorized, match="unauthorized: authentication required"):
+    with pytest.raises(Unauthorized, match="unauthorized: "):
         await store.push(name, Credentials("me", "wrong"))
     await store.push(name, Credentials("me", "secret"))
     server = f"https://{registry.host}/v1/"
