@@ -60,6 +60,16 @@ class Merged:
                 return None
         return trail[-1]
 
+    def itself(self, path: str) -> list[int] | None:
+        """The directory at `path` with no link on the way to it; None when there is none."""
+        stack = self.root
+        for part in path.split("/"):
+            _, found = self.lookup(stack, part)
+            if found is None or not stat.S_ISDIR(found.st_mode):
+                return None
+            stack = self.child(stack, part)
+        return stack
+
     def lookup(self, stack: Sequence[int], name: str) -> tuple[int, os.stat_result | None]:
         """Which layer's directory shows `name`, and its status; None when no layer does or a whiteout hides it."""
         for fd in stack:

@@ -99,7 +99,7 @@ def inherit(fds: list[int], arguments: dict[str, Any], reply: Reply) -> dict[str
     """Gives the directories `implied` of the layer fds[0] the owner and mode they have in the layers `lowers` below it."""
     with Merged(arguments["lowers"]) as below, Merged([f"/proc/self/fd/{fds[0]}/."]) as layer:
         for path in arguments["implied"]:
-            lower, own = below.directory(path), layer.directory(path)
+            lower, own = below.itself(path), layer.itself(path)
             if lower and own:
                 status = os.fstat(lower[0])
                 os.fchown(own[0], status.st_uid, status.st_gid)
