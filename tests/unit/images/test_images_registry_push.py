@@ -263,3 +263,37 @@ async def test_search(store: Store, registry: FakeRegistry) -> None:
     registry.on_any = None
     with pytest.raises(Internal, match="Unexpected status code 404"):
         await search(store.registries, f"{registry.host}/x", 7, ANONYMOUS)
+
+
+STEPS = {
+    "HEAD": "/v2/a/b/blobs/",
+    "POST": "/v2/a/b/blobs/uploads/",
+    "PATCH": "/v2/a/b/blobs/uploads/",
+    "PUT": "/v2/a/b/blobs/uploads/",
+    "PUT manifest": "/v2/a/b/manifests/",
+}
+
+
+@pytest.mark.parametrize("step", STEPS)
+async def test_a_token_that_ends_in_the_middle(store: Store, registry: FakeRegistry, step: str) -> None:
+    name = f"{registry.host}/a/b:1"
+    await store.load(docker_archive(ONE, tags=(name,)))
+    sold, ended = 0, False
+
+    async def guard(request: web.Request) -> web.StreamResponse | None:
+        nonlocal sold, ended
+        if request.path == "/token":
+            sold += 1
+            return web.json_response({"token": f"t{sold}", "expires_in": 300})
+        given = request.headers.get("Authorization")
+        if given and request.method == step.split()[0] and request.path.startswith(STEPS[step]) and not ended:
+            await request.read()
+            ended, given = True, ""
+        if given == f"Bearer t{sold}":
+            return None
+        challenge = f'Bearer realm="http://{registry.host}/token",error="invalid_token"'
+        return web.Response(status=401, headers={"WWW-Authenticate": challenge})
+
+    registry.on_any = guard
+    await store.push(name)
+    assert (sold, ended, ("a/b", "1") in registry.manifests) == (2, True, True)

@@ -5,7 +5,7 @@ import contextlib
 import os
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,7 +32,7 @@ class Layer:
     """entries: what it brings, in the tar's order, no path twice; hidden: what it hides of the layers below; opaque: directories
     it hides the content of."""
 
-    entries: list[tuple[str, Node]]
+    entries: Sequence[tuple[str, Node]]
     hidden: frozenset[str] = field(default_factory=frozenset)
     opaque: frozenset[str] = field(default_factory=frozenset)
 
