@@ -83,6 +83,14 @@ class Corpus:
                 file.write_bytes((content * (size // max(len(content), 1) + 1))[:size] if content else bytes(size))
         return path
 
+    def tree_archive(self) -> Path:
+        """The same as a tar."""
+        path = self.directory / "tree.tar"
+        if not path.exists():
+            with tarfile.open(path, "w") as archive:
+                archive.add(self.tree(), "tree")
+        return path
+
     def _tar(self, layer: str) -> Path:
         path = self.directory / f"{layer}.tar"
         if not path.exists():

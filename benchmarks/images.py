@@ -83,6 +83,20 @@ def copy_out(peer: Peer) -> float:
     return _rested(peer, "cp", f"{peer.kept['id']}:/tree", str(peer.fixtures.directory / f"out-{_word()}"))
 
 
+def archive_in(peer: Peer) -> float:
+    """ms to unpack the tree, sent as one tar: of `docker cp` the engine's own part, without the client, which takes longer."""
+    directory = f"/{_word()}"
+    peer.docker("exec", peer.kept["id"], "mkdir", directory)
+    os.sync()
+    return peer.upload(f"/containers/{peer.kept['id']}/archive?path={directory}", peer.fixtures.corpus.tree_archive()) * 1000
+
+
+def archive_out(peer: Peer) -> float:
+    """ms to receive the tree as one tar."""
+    os.sync()
+    return peer.download(f"/containers/{peer.kept['id']}/archive?path=/tree") * 1000
+
+
 def pull_memory(peer: Peer) -> float:
     """MB of all the engine's processes, at the moment of a large pull when they had most."""
     most = 0.0
@@ -164,6 +178,8 @@ CASES = {
     "commit-files": Case("ms", commit, with_container, rounds=7, goals={"dockerd": 0.25}),
     "cp-in": Case("ms", copy_in, with_container, rounds=5, goals=COPY),
     "cp-out": Case("ms", copy_out, with_container, rounds=5, goals=COPY),
+    "archive-in": Case("ms", archive_in, with_container, rounds=5, goals=COPY),
+    "archive-out": Case("ms", archive_out, with_container, rounds=5, goals=COPY),
     "export": Case("ms", export, image_container, rounds=7, goals=STREAM),
     "save": Case("ms", save, loaded("python"), rounds=7, goals=STREAM),
     "push": Case("ms", push, rounds=5, goals=STREAM),

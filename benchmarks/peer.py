@@ -10,10 +10,12 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import BinaryIO
 
 from benchmarks.fixtures import Fixtures
 
 MARK = "compat-bench"
+_PIECE = 1 << 20  # bytes
 
 
 class CommandFailed(Exception):
@@ -73,6 +75,32 @@ class Peer:
         if int(answer.split(b" ", 2)[1]) >= 400:
             raise CommandFailed(f"{self.name}: {method} {path}: {answer[-300:]!r}")
         return answer
+
+    def upload(self, path: str, file: Path) -> float:
+        """Seconds of a PUT with the file as its body."""
+        with file.open("rb") as body:
+            return self._exchange("PUT", path, body)
+
+    def download(self, path: str) -> float:
+        """Seconds of a GET whose answer is read to its end."""
+        return self._exchange("GET", path, None)
+
+    def _exchange(self, method: str, path: str, body: BinaryIO | None) -> float:
+        size = os.fstat(body.fileno()).st_size if body else 0
+        head = f"{method} /v1.41{path} HTTP/1.1\r\nHost: d\r\nConnection: close\r\nContent-Length: {size}\r\n\r\n"
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.connect(self.path)
+            began = time.perf_counter()
+            connection.sendall(head.encode())
+            if body:
+                connection.sendfile(body)
+            answer, buffer = b"", bytearray(_PIECE)
+            while count := connection.recv_into(buffer):
+                answer = answer or bytes(buffer[:count])
+            took = time.perf_counter() - began
+        if int(answer.split(b" ", 2)[1]) >= 400:
+            raise CommandFailed(f"{self.name}: {method} {path}: {answer[-300:]!r}")
+        return took
 
     async def many(self, jobs: Sequence[list[tuple[str, str, object]]]) -> None:
         """Each job is requests in order; `clients` jobs run at once."""

@@ -42,6 +42,14 @@ class Input(io.RawIOBase):
     def readable(self) -> bool:
         return True
 
+    def read(self, size: int = -1) -> bytes:
+        """As the raw stream's own, which fills fresh bytes rather than copy them."""
+        if self._ahead or size < 0:
+            return super().read(size) or b""
+        data = self._file.read(size) or b""
+        self.consumed += len(data)
+        return data
+
     def readinto(self, buffer: Any) -> int:
         if self._ahead:
             count = min(len(buffer), len(self._ahead))

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from compat_engine.images.tarreader import BadTar, Entry, TarReader
+from compat_engine.kernel.files import appended
 from compat_engine.store.removal import remove_tree
 
 _CREATE = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -103,8 +104,11 @@ class Extractor:
         if entry.extents is not None:
             _fill_sparse(fd, entry, reader)
         else:
+            done = 0
             for piece in reader.data():
                 write_all(fd, piece)
+                appended(fd, done, len(piece))
+                done += len(piece)
         self._unchecked += entry.size
         if self._unchecked > SPACE_CHECK:
             check_space(fd)

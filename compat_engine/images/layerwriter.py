@@ -14,6 +14,7 @@ from typing import Any
 from compat_engine.images import tarwriter
 from compat_engine.images.extract import SPACE_CHECK, check_space, write_all
 from compat_engine.images.treewriter import OPAQUE, XATTR, Records, TreeWriter, is_opaque, zeros
+from compat_engine.kernel.files import appended
 
 _BUFFER = 1 << 20  # bytes
 _DEPTH = 4  # buffers between the thread that reads and the one that stores
@@ -58,10 +59,13 @@ class BlobSink:
             data = data[count:]
 
     def copy(self, file: int, size: int) -> None:
+        done = 0
         while size and (count := os.readv(file, [room := self._room(size)])):
             self._size += count
             size -= count
             write_all(self.twin, room[:count])
+            appended(self.twin, done, count)
+            done += count
         for piece in zeros(size):
             write_all(self.twin, memoryview(piece))
             self.write(piece)
@@ -89,6 +93,7 @@ class BlobSink:
                 try:
                     self._digest.update(buffer[:size])
                     write_all(self._fd, buffer[:size])
+                    appended(self._fd, self.stored, size)
                     self.stored += size
                 except OSError as failure:
                     self._failure = failure

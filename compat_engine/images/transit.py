@@ -13,6 +13,7 @@ from isal import igzip
 from compat_engine.images.codecs import BadArchive, Input, ahead, chunks, codec_of
 from compat_engine.images.extract import Extractor, write_all
 from compat_engine.images.tarreader import Source, TarReader
+from compat_engine.kernel.files import appended
 
 _LEVEL = 2  # of isal: near gzip's fastest in size, many times as fast
 _PIECE = 1 << 20
@@ -44,6 +45,7 @@ class Growing(io.RawIOBase):
         else:
             count = os.readv(self._pipe, [view])
             write_all(self._file, view[:count])
+            appended(self._file, self.size, count)
         self._digest.update(view[:count])
         self.size += count
         return count

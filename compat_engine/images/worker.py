@@ -30,6 +30,7 @@ from compat_engine.images.merged import Merged, copy_tree
 from compat_engine.images.rootjobs import JOBS as ROOT_JOBS
 from compat_engine.images.tarreader import Source, TarReader
 from compat_engine.images.transit import compress, fetch
+from compat_engine.kernel.files import appended
 from compat_engine.kernel.libc import check, libc
 
 _MESSAGE = 1 << 20
@@ -207,6 +208,7 @@ def _store(reader: TarReader, name: str, file: str, directory: int) -> Member:
     try:
         for piece in reader.data():
             write_all(fd, piece)
+            appended(fd, size, len(piece))
             digest.update(piece)
             size += len(piece)
     finally:
