@@ -98,13 +98,17 @@ async def progress(
                 await response.write(json_line(first))
             async for item in source:
                 await response.write(json_line(item))
-        except EngineError as error:
+        except ConnectionError:  # nobody is there to be told
+            raise
+        except Exception as error:
+            if not isinstance(error, EngineError):
+                log.exception("%s %s failed", request.method, request.path)
             await response.write(json_line(_failed(error)))
         await response.write_eof()
     return response
 
 
-def _failed(error: EngineError) -> dict[str, Any]:
+def _failed(error: Exception) -> dict[str, Any]:
     return {"errorDetail": {"message": str(error)}, "error": str(error)}
 
 

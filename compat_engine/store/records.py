@@ -5,6 +5,8 @@ they loaded in memory and replace it after `commit` has returned: disk first, me
 """
 
 import asyncio
+import errno
+import os
 import re
 import sqlite3
 from collections.abc import Callable, Sequence
@@ -12,6 +14,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
+
+from compat_engine.errors import Internal
 
 T = TypeVar("T")
 _TABLE = re.compile(r"[a-z_]+")
@@ -31,7 +35,7 @@ class Delete:
 
 
 class Records:
-    """Open with `Records(path)`, end with `close()`. Tables come into being when first named.
+    """Open with `Records(path)`, end with `close()`. Tables come into being when first named. Raises Internal on a full disk.
 
     volatile: the file is in memory (tmpfs) and ends with the boot, so nothing waits for a disk and no thread is needed.
     """
@@ -55,10 +59,15 @@ class Records:
         self._connection.close()
 
     async def _run(self, function: Callable[..., T], *args: object) -> T:
-        if self._worker is None:
-            return function(*args)
-        # Shielded: a client that leaves must not make a committed change look undone to the caller's cleanup.
-        return await asyncio.shield(asyncio.get_running_loop().run_in_executor(self._worker, function, *args))
+        try:
+            if self._worker is None:
+                return function(*args)
+            # Shielded: a client that leaves must not make a committed change look undone to the caller's cleanup.
+            return await asyncio.shield(asyncio.get_running_loop().run_in_executor(self._worker, function, *args))
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_FULL:
+                raise
+            raise Internal(f"cannot write to the database: {os.strerror(errno.ENOSPC).lower()}") from error
 
     def _table(self, name: str) -> str:
         if name not in self._tables:
