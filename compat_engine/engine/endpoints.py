@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable, Sequence
 
-from compat_engine.engine.links import parse_link
+from compat_engine.engine.links import open_links, parse_link
 from compat_engine.engine.netfiles import follow, has_names, upstreams
 from compat_engine.engine.parts import Engine
 from compat_engine.engine.registry import Container
@@ -103,6 +103,7 @@ async def connect(engine: Engine, container: Container, endpoints: dict[str, End
         await engine.networks.connect(endpoint, pid)
     await resolve(engine, container, pid)
     follow(engine, container)
+    await open_links(engine, container)
     for endpoint in endpoints.values():
         _tell(engine, "connect", container, endpoint.network_id)
 
@@ -111,6 +112,7 @@ async def disconnected(engine: Engine, container: Container) -> None:
     """After an exit or a failed start, or for what a crash left: everything it held is free again."""
     endpoints = engine.networks.endpoints(container.id)
     await engine.networks.release(container.id)
+    await open_links(engine, container)
     for endpoint in endpoints.values():
         _tell(engine, "disconnect", container, endpoint.network_id)
 

@@ -10,7 +10,7 @@ from compat_engine.engine.parts import Engine
 from compat_engine.engine.records import Link
 from compat_engine.engine.registry import Container
 from compat_engine.errors import Internal, InvalidParameter, NotFound
-from compat_engine.network.model import BRIDGE, HOST, NONE
+from compat_engine.network.model import BRIDGE, HOST, NONE, Reach
 from compat_engine.wire.container import HostConfig
 
 _OF_THE_IMAGE = ("HOME", "PATH")  # say nothing about the service
@@ -80,6 +80,17 @@ def links_alive(engine: Engine, container: Container) -> list[Linked]:
         if target and endpoint:
             found.append(Linked(link, target, endpoint.ip, endpoint.ipv6))
     return found
+
+
+async def open_links(engine: Engine, container: Container) -> None:
+    """With --icc=false a link opens what its target exposes: after a start or an end of either side. Raises Internal."""
+    for holder in (container, *engine.containers.holders(container)):
+        reachable = [
+            Reach(linked.ip, protocol, number)
+            for linked in links_alive(engine, holder)
+            for number, protocol in _exposed(linked.target)
+        ]
+        await engine.networks.link(holder.id, reachable)
 
 
 def link_hosts(links: Iterable[Linked]) -> Iterator[tuple[str, str]]:

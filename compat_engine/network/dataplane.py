@@ -36,7 +36,7 @@ class Dataplane:
             await self._restore_network(id, plan)
         for endpoint in endpoints:
             self._interfaces.add(endpoint.host_interface)
-            if endpoint.ports:
+            if endpoint.ports or endpoint.links:
                 self._open[endpoint.key] = endpoint
         await self._sweep_networks()
         await self._sweep_veths()
@@ -87,15 +87,24 @@ class Dataplane:
         await self.open_ports(endpoint)
 
     async def open_ports(self, endpoint: Endpoint) -> None:
-        if endpoint.ports:
+        """The published ones, and those of others that it may reach."""
+        if endpoint.ports or endpoint.links:
             self._open[endpoint.key] = endpoint
-            await self._apply(firewall.add_ports(self._table, _published([endpoint])))
+            added = firewall.add_ports(self._table, _published([endpoint])) + firewall.add_links(self._table, _links([endpoint]))
+            await self._apply(added)
             await self._forget_flows([endpoint])
+
+    async def relink(self, before: Endpoint, endpoint: Endpoint) -> None:
+        """The same endpoint, which may reach something else now."""
+        self._open[endpoint.key] = endpoint
+        gone = firewall.remove_links(self._table, _links([before]))
+        await self._apply(gone + firewall.add_links(self._table, _links([endpoint])))
 
     async def close_ports(self, endpoints: Sequence[Endpoint]) -> None:
         closing = [opened for endpoint in endpoints if (opened := self._open.pop(endpoint.key, None))]
         if closing:
-            await self._apply(firewall.remove_ports(self._table, _published(closing)))
+            gone = firewall.remove_ports(self._table, _published(closing)) + firewall.remove_links(self._table, _links(closing))
+            await self._apply(gone)
             await self._forget_flows(closing)
 
     async def unplug(self, endpoint: Endpoint, pid: int) -> None:
@@ -210,7 +219,8 @@ class Dataplane:
             log.error("%s: published ports may not be reachable", error)
 
     async def _rebuild(self) -> None:
-        await self._edge.nft(firewall.ruleset(self._table, [*self._bridges.values()], _published(self._open.values())))
+        opened = self._open.values()
+        await self._edge.nft(firewall.ruleset(self._table, [*self._bridges.values()], _published(opened), _links(opened)))
 
 
 def _published(endpoints: Iterable[Endpoint]) -> list[firewall.Published]:
@@ -218,3 +228,7 @@ def _published(endpoints: Iterable[Endpoint]) -> list[firewall.Published]:
     bindings = ((end, one) for end in endpoints for one in end.ports if not (end.relayed and one.host_port))
     found = ((binding, endpoint.ipv6 if ":" in binding.host_ip else endpoint.ip) for endpoint, binding in bindings)
     return [(binding, address) for binding, address in found if address]
+
+
+def _links(endpoints: Iterable[Endpoint]) -> list[firewall.Link]:
+    return [(endpoint.ip, reach) for endpoint in endpoints for reach in endpoint.links]

@@ -223,6 +223,10 @@ class LinuxEdge:
         present = [address for index, address in self._netlink.addresses() if index == link.index]
         self._netlink.request([*_corrections(link.index, present, plan.addresses), netlink.link_up(plan.name)])
         _sysctl(f"ipv4/conf/{plan.name}/route_localnet", self.route_localnet)
+        # Without icc ports are isolated, and what a link allows goes through the host, which answers for all (RFC 3069), at once.
+        _sysctl(f"ipv4/conf/{plan.name}/proxy_arp_pvlan", "0" if plan.icc else "1")
+        if not plan.icc:
+            _sysctl(f"ipv4/neigh/{plan.name}/proxy_delay", "0")
         if plan.subnet6:
             _sysctl(f"ipv6/conf/{plan.name}/accept_ra", "0")
             if plan.mode6 == ISOLATED:  # not even the link-local address that the kernel makes

@@ -7,15 +7,16 @@ emptied by us. Everything else is rewritten whole in one transaction at start an
 
 from collections.abc import Iterable, Sequence
 
-from compat_engine.network.model import Binding
+from compat_engine.network.model import Binding, Reach
 from compat_engine.network.plan import ROUTED, UNPROTECTED, BridgePlan
 
 ANY_HOST_ADDRESS = ("0.0.0.0", "::")
+Link = tuple[str, Reach]  # from a container's address
 Published = tuple[Binding, str]  # and the container's address, of the same family as the host's
 _REWRITTEN = (
     *(f"chain inet {{table}} {chain}" for chain in ("martians", "prerouting", "output", "publish", "postrouting", "forward")),
     *(f"map inet {{table}} {name}" for name in ("published", "published_on", "published6", "published6_on")),
-    *(f"set inet {{table}} {name}" for name in ("open", "open6", "bridges")),
+    *(f"set inet {{table}} {name}" for name in ("open", "open6", "linked", "bridges")),
 )
 
 _SKELETON = """\
@@ -26,6 +27,7 @@ add map inet {table} published6 {{ type inet_proto . inet_service : ipv6_addr . 
 add map inet {table} published6_on {{ type ipv6_addr . inet_proto . inet_service : ipv6_addr . inet_service; }}
 add set inet {table} open {{ type ipv4_addr . inet_proto . inet_service; }}
 add set inet {table} open6 {{ type ipv6_addr . inet_proto . inet_service; }}
+add set inet {table} linked {{ type ipv4_addr . ipv4_addr . inet_proto . inet_service; }}
 add set inet {table} bridges {{ type ifname; }}
 add chain inet {table} user
 add chain inet {table} publish
@@ -55,7 +57,7 @@ _COMMON_RULES = (
 )
 
 
-def ruleset(table: str, bridges: Sequence[BridgePlan], published: Iterable[Published]) -> str:
+def ruleset(table: str, bridges: Sequence[BridgePlan], published: Iterable[Published], links: Iterable[Link] = ()) -> str:
     """The whole table but for chain `user`, made new or replaced in one transaction."""
     lines = [_SKELETON.format(table=table)]
     lines += [f"flush {item.format(table=table)}\n" for item in _REWRITTEN]
@@ -63,7 +65,7 @@ def ruleset(table: str, bridges: Sequence[BridgePlan], published: Iterable[Publi
     if bridges:
         names = ", ".join(f'"{plan.name}"' for plan in bridges)
         lines.append(f"add element inet {table} bridges {{ {names} }}\n")
-    return "".join(lines) + add_ports(table, published)
+    return "".join(lines) + add_ports(table, published) + add_links(table, links)
 
 
 def add_ports(table: str, published: Iterable[Published]) -> str:
@@ -72,6 +74,14 @@ def add_ports(table: str, published: Iterable[Published]) -> str:
 
 def remove_ports(table: str, published: Iterable[Published]) -> str:
     return _elements("delete", table, published)
+
+
+def add_links(table: str, links: Iterable[Link]) -> str:
+    return _link_elements("add", table, links)
+
+
+def remove_links(table: str, links: Iterable[Link]) -> str:
+    return _link_elements("delete", table, links)
 
 
 def remove_table(table: str) -> str:
@@ -108,6 +118,9 @@ def _network_rules(bridges: Sequence[BridgePlan]) -> Iterable[tuple[str, str]]:
             yield "forward", f'oifname "{plan.name}" iifname != "{plan.name}" drop'
     yield "forward", "ct status dnat accept"
     for plan in bridges:
+        if not plan.icc:
+            between = f'iifname "{plan.name}" oifname "{plan.name}"'
+            yield "forward", f"{between} ip saddr . ip daddr . meta l4proto . th dport @linked accept"
         yield "forward", f'iifname "{plan.name}" oifname "{plan.name}" {"accept" if plan.icc else "drop"}'
     yield "forward", "ip daddr . meta l4proto . th dport @open accept"
     yield "forward", "ip6 daddr . meta l4proto . th dport @open6 accept"
@@ -139,3 +152,8 @@ def _elements(verb: str, table: str, published: Iterable[Published]) -> str:
     return "".join(
         f"{verb} element inet {table} {name} {{ {', '.join(dict.fromkeys(found))} }}\n" for name, found in elements.items()
     )
+
+
+def _link_elements(verb: str, table: str, links: Iterable[Link]) -> str:
+    elements = dict.fromkeys(f"{source} . {reach.ip} . {reach.proto} . {reach.port}" for source, reach in links)
+    return f"{verb} element inet {table} linked {{ {', '.join(elements)} }}\n" if elements else ""

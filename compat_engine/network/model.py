@@ -106,13 +106,23 @@ class Binding:
 
 
 @dataclass(frozen=True, slots=True)
+class Reach:
+    """A port of another container on a network whose containers do not reach each other else."""
+
+    ip: str
+    proto: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
 class Endpoint:
     """A container's place in one network, from reserve to release. Addresses are "" where the network gives none.
 
     interface is the name inside the container ("" for host and none), host_interface the veth's other end. gateway and
     ipv6_gateway are the network's, 0.0.0.0 and :: the interface itself; default_route and default_route6 say whether they are the
     container's default route. relayed: ports of the host are carried by relay.py instead of translated. link_local: further
-    addresses, as asked for. sysctls: the interface's, as endpointopts.py writes them. dns_names: names the network knows it by.
+    addresses, as asked for. sysctls: the interface's, as endpointopts.py writes them. links: what it may
+    reach. dns_names: names the network knows it by.
     """
 
     id: str
@@ -136,6 +146,7 @@ class Endpoint:
     default_route6: bool = False
     ports: tuple[Binding, ...] = ()
     relayed: bool = False
+    links: tuple[Reach, ...] = ()
     dns_names: tuple[str, ...] = ()
 
     @property
@@ -155,4 +166,5 @@ class Endpoint:
         raw: dict[str, Any] = json.loads(text)
         ports = tuple(Binding(**binding) for binding in raw["ports"])
         lists = {name: tuple(raw.get(name, ())) for name in ("dns_names", "link_local", "sysctls")}
-        return cls(**{**raw, "ports": ports, **lists})
+        links = tuple(Reach(**reach) for reach in raw.get("links", ()))
+        return cls(**{**raw, "ports": ports, "links": links, **lists})

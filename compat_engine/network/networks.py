@@ -22,9 +22,10 @@ from compat_engine.network.dataplane import Dataplane
 from compat_engine.network.default import place_default_bridge
 from compat_engine.network.dns.resolvers import Asked, Resolvers
 from compat_engine.network.drivers import driver_of
+from compat_engine.network.drivers.bridge import ICC, boolean
 from compat_engine.network.edge import Edge, LinuxEdge
 from compat_engine.network.ipam import Subnet, check_pools, unique_local_pool
-from compat_engine.network.model import BRIDGE, HOST, NONE, PREDEFINED, Endpoint, Network, PortRequest
+from compat_engine.network.model import BRIDGE, HOST, NONE, PREDEFINED, Endpoint, Network, PortRequest, Reach
 from compat_engine.network.placement import Pools, placed
 from compat_engine.network.plan import HostPlan
 from compat_engine.network.relay import Relays
@@ -235,6 +236,16 @@ class Networks:
             await self._replace(carrier)
             await self._dataplane.open_ports(carrier)
             await self._relays.open(carrier, self._claims.sockets(carrier))
+
+    async def link(self, container_id: str, reachable: Sequence[Reach]) -> None:
+        """All that a container on the default bridge may reach of others there, where they do not reach each other anyway."""
+        network = self._named(BRIDGE)
+        endpoint = network and self._claims.get(container_id, network.id)
+        if not network or not endpoint or boolean(network, ICC, True) or endpoint.links == tuple(reachable):
+            return
+        linked = replace(endpoint, links=tuple(reachable))
+        await self._replace(linked)
+        await self._dataplane.relink(endpoint, linked)
 
     async def keep(self, running: Collection[str]) -> None:
         """After recovery: release the endpoints of every container that is not in `running`."""

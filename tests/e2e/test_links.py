@@ -1,8 +1,12 @@
 """`--link`: on the default bridge in the files and the environment, on a network as one container's own name."""
 
+import subprocess
+from pathlib import Path
+
 import pytest
 
-from tests.support.docker import Docker
+from tests.support.daemon import Daemon
+from tests.support.docker import Docker, eventually
 
 
 def names(docker: Docker, container: str) -> str:
@@ -71,3 +75,32 @@ def test_on_a_network_a_link_is_a_name_for_one(docker: Docker, unique: str) -> N
     finally:
         docker.clean()
         docker("network", "rm", unique)
+
+
+@pytest.mark.parametrize("engine_daemon", [{"options": ("--icc=false",)}], indirect=True)
+def test_without_icc_a_link_opens_what_its_target_exposes(engine_daemon: Daemon, tmp_path: Path) -> None:
+    """For as long as both run: whoever gets the target's address next is not reached."""
+    docker = Docker(engine_daemon.host, "compat-test=links", str(tmp_path))
+    serve = ("sh", "-c", "httpd -p 80 -h /etc; httpd -p 81 -h /etc; exec sleep 600")
+    docker("run", "-d", "--name", "db", "--expose", "80", "busybox", *serve)
+    docker("run", "-d", "--name", "web", "--link", "db", "busybox", *serve)
+
+    def reached(source: str, address: str) -> bool:
+        return docker.run("exec", source, "timeout", "1", "wget", "-qO-", f"http://{address}/hostname").returncode == 0
+
+    def address(name: str) -> str:
+        return str(docker.inspect(name)["NetworkSettings"]["IPAddress"])
+
+    def linked() -> str:
+        command = ["nft", "list", "set", "inet", f"compat-{engine_daemon.label}", "linked"]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+    eventually(lambda: reached("web", "db:80"))
+    eventually(lambda: reached("db", "127.0.0.1:81"))
+    assert not reached("web", "db:81")
+    assert not reached("db", f"{address('web')}:80")
+    docker("restart", "-t", "0", "db")
+    eventually(lambda: reached("web", "db:80"))
+    assert address("db") in linked()
+    docker("rm", "-f", "db")
+    assert "elements" not in linked()

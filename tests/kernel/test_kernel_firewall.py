@@ -11,7 +11,7 @@ import pytest
 from compat_engine.config import Config
 from compat_engine.errors import Internal, InvalidParameter
 from compat_engine.network.claims import EndpointRequest
-from compat_engine.network.model import Network, PortRequest
+from compat_engine.network.model import Network, PortRequest, Reach
 from compat_engine.network.networks import Networks
 from tests.support.hosts import HOST, HOST6, NEIGHBOUR, NEIGHBOUR6, Namespace, ask, opened_networks, server, silent
 
@@ -208,3 +208,24 @@ async def test_the_table_of_a_version_before_goes(host: Namespace, tmp_path: Pat
     host.run("nft", "add table ip others")
     async with opened(tmp_path):
         assert set(host.run("nft", "list", "tables").splitlines()) == {f"table inet {TABLE}", "table ip others"}
+
+
+async def test_without_icc_a_link_opens_what_it_leads_to(
+    host: Namespace, servers: dict[str, Namespace], tmp_path: Path
+) -> None:
+    async with opened(tmp_path, replace(CONFIG, icc=False)) as networks:
+        a, b = [await join(networks, servers, name, "bridge") for name in "ab"]
+        assert silent(servers["a"], b, 80)
+        await networks.link("a", [Reach(b, "tcp", 80)])
+        assert ask(servers["a"], b, 80) == f"b {a}"
+        assert ask(servers["a"], b, 81, "udp", 0.5) == "nothing"
+        assert silent(servers["b"], a, 80)
+        host.run("nft", "flush ruleset")
+        assert await reached(servers["a"], b, 80, f"b {a}")
+    async with opened(tmp_path, replace(CONFIG, icc=False)) as networks:
+        assert ask(servers["a"], b, 80) == f"b {a}"
+        await networks.link("a", [])
+        assert silent(servers["a"], b, 80)
+        await networks.link("a", [Reach(b, "tcp", 80)])
+        await networks.release("a")
+        assert "80" not in host.run("nft", "list", "set", "inet", TABLE, "linked")
