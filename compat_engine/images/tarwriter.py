@@ -1,5 +1,7 @@
 """Tar headers by formatting bytes: ustar, with a PAX header in front only when a value does not fit."""
 
+from functools import lru_cache
+
 BLOCK = 512
 END = bytes(2 * BLOCK)
 FILE, HARD_LINK, SYMLINK, CHAR, BLOCK_DEVICE, DIRECTORY, FIFO = b"0", b"1", b"2", b"3", b"4", b"5", b"6"
@@ -20,7 +22,7 @@ def header(
     records: dict[bytes, bytes] | None = None,
 ) -> bytes:
     """One member's header blocks. mtime in seconds; `records`: PAX records of the caller's own (xattrs, exact times)."""
-    extra = dict(records or {})
+    extra = dict(records) if records else {}
     short, prefix = _split(name)
     if short is None:
         extra[b"path"] = name
@@ -29,9 +31,10 @@ def header(
         extra[b"linkpath"] = link
     if size >= _SIZE_LIMIT:
         extra[b"size"] = b"%d" % size
-    for key, value in ((b"uid", uid), (b"gid", gid)):
-        if value >= _ID_LIMIT:
-            extra[key] = b"%d" % value
+    if uid >= _ID_LIMIT:
+        extra[b"uid"] = b"%d" % uid
+    if gid >= _ID_LIMIT:
+        extra[b"gid"] = b"%d" % gid
     if not 0 <= mtime < _SIZE_LIMIT:
         extra.setdefault(b"mtime", b"%d" % mtime)
     fields = (
@@ -48,11 +51,26 @@ def padding(size: int) -> bytes:
 
 def _ustar(name: bytes, kind: bytes, fields: tuple[int, ...], link: bytes, device: tuple[int, int], prefix: bytes) -> bytes:
     mode, uid, gid, size, mtime = fields
-    block = b"%-100b%07o\0%07o\0%07o\0%011o\0%011o\0        %b%b%b%b%07o\0%07o\0%b%b" % (
-        *(name.ljust(_NAME, b"\0"), mode, uid, gid, size, mtime, kind, link.ljust(_LINK, b"\0"), b"ustar\x0000", bytes(64)),
-        *(*device, prefix.ljust(_PREFIX, b"\0"), bytes(12)),
+    (owner, owned), (rest, summed) = _owner(mode, uid, gid), _rest(kind, link, device, prefix)
+    numbers = b"%011o\0%011o\0" % (size, mtime)
+    return b"%b%b%b%06o\0 %b" % (name.ljust(_NAME, b"\0"), owner, numbers, sum(name) + owned + sum(numbers) + summed, rest)
+
+
+@lru_cache(1024)
+def _owner(mode: int, uid: int, gid: int) -> tuple[bytes, int]:
+    """These three fields, and what they add to the checksum: the same for most members of a tar."""
+    fields = b"%07o\0%07o\0%07o\0" % (mode, uid, gid)
+    return fields, sum(fields)
+
+
+@lru_cache(1024)
+def _rest(kind: bytes, link: bytes, device: tuple[int, int], prefix: bytes) -> tuple[bytes, int]:
+    """What follows the checksum, and what that adds to it together with the spaces that count in its own place."""
+    fields = b"%b%b%b%b%07o\0%07o\0%b%b" % (
+        *(kind, link.ljust(_LINK, b"\0"), b"ustar\x0000", bytes(64), *device),
+        *(prefix.ljust(_PREFIX, b"\0"), bytes(12)),
     )
-    return block[:148] + b"%06o\0 " % sum(block) + block[156:]
+    return fields, sum(fields) + sum(b" " * 8)
 
 
 def _split(name: bytes) -> tuple[bytes | None, bytes]:
