@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from ipaddress import ip_address, ip_network
+from ipaddress import ip_address
 
 from compat_engine.engine.endpoints import port_requests, reserve_one, resolve
 from compat_engine.engine.netfiles import add_network, remove_network
@@ -145,7 +145,7 @@ def _subnet_complaints(network: Network, version: int, address: str) -> Iterable
     subnet, asked = (network.subnet, network.asked_subnet) if version == 4 else (network.subnet6, network.asked_subnet6)
     if not asked and (not network.predefined or not subnet):
         yield "user specified IP address is supported only when connecting to networks with user configured subnets"
-    elif not _is_address(address, version) or ip_address(address) not in ip_network(subnet):
+    elif not _is_address(address, version) or not any(ip_address(address) in space for space in network.spaces):
         yield f"no configured subnet or ip-range contain the IP address {address}"
 
 

@@ -39,7 +39,7 @@ class Claims:
     def __init__(self, publish_via: str = "nat") -> None:
         self._publish_via = publish_via
         self._endpoints: dict[str, Endpoint] = {}  # by Endpoint.key
-        self._leases: dict[str, tuple[Leases, ...]] = {}  # by network id; one for each family
+        self._leases: dict[str, tuple[Leases, ...]] = {}  # by network id; one for each subnet
         self._ports = Ports()
 
     def close(self) -> None:
@@ -108,7 +108,8 @@ class Claims:
 
     def _leased(self, endpoint: Endpoint) -> Iterator[tuple[Leases, Address]]:
         for leases in self._leases.get(endpoint.network_id, ()):
-            if text := endpoint.ip if leases.subnet.version == 4 else endpoint.ipv6:
+            text = endpoint.ip if leases.subnet.version == 4 else endpoint.ipv6
+            if text and ip_address(text) in leases.subnet:
                 yield leases, ip_address(text)
 
     def _free(self, endpoint: Endpoint) -> None:
@@ -122,8 +123,9 @@ class Claims:
         for text in asked.link_local:
             _check_link_local(text)
         try:
-            for leases in self._leases[network.id]:
-                endpoint = _lease(network, leases, endpoint, asked)
+            for version in (4, 6):
+                if subnets := [leases for leases in self._leases[network.id] if leases.subnet.version == version]:
+                    endpoint = _lease(network, subnets, endpoint, asked)
         except BaseException:
             self._free(endpoint)
             raise
@@ -171,25 +173,36 @@ def publishes(network: Network) -> bool:
 
 
 def _leases(network: Network, space: Subnet) -> Leases:
-    pool, gateway = network.pool_of(space.version), network.gateway_of(space.version)
+    pool, gateway = network.pool_of(space), network.gateway_of(space)
     words = [*pool.auxiliary.values(), *([gateway] if gateway else [])]
     return Leases(space, ip_range_of(pool), [ip_address(word) for word in words])
 
 
-def _lease(network: Network, leases: Leases, endpoint: Endpoint, asked: EndpointRequest) -> Endpoint:
-    subnet = leases.subnet
-    text = asked.ip if subnet.version == 4 else asked.ip6
+def _lease(network: Network, subnets: Sequence[Leases], endpoint: Endpoint, asked: EndpointRequest) -> Endpoint:
+    """With an address of one family, from the first of its subnets that has one, or has the one asked for."""
+    version = subnets[0].subnet.version
+    text = asked.ip if version == 4 else asked.ip6
     wanted = parse_address(text)
-    if text and (not wanted or wanted.version != subnet.version):
-        raise InvalidParameter(f"invalid IPv{subnet.version} address: {text}")
-    try:
-        address = str(leases.claim(wanted) if wanted else leases.take())
-    except LookupError:
-        raise _unavailable(network, subnet, text) from None
-    gateway = "" if network.internal else network.gateway_of(subnet.version)
-    if subnet.version == 4:
+    if text and (not wanted or wanted.version != version):
+        raise InvalidParameter(f"invalid IPv{version} address: {text}")
+    subnet, address = _first_free(network, subnets, wanted)
+    gateway = "" if network.internal else network.gateway_of(subnet)
+    if version == 4:
         return replace(endpoint, ip=address, prefix_len=subnet.prefixlen, gateway=gateway)
     return replace(endpoint, ipv6=address, ipv6_prefix_len=subnet.prefixlen, ipv6_gateway=gateway)
+
+
+def _first_free(network: Network, subnets: Sequence[Leases], wanted: Address | None) -> tuple[Subnet, str]:
+    """Raises Forbidden, Internal."""
+    for leases in subnets:
+        try:
+            return leases.subnet, str(leases.claim(wanted) if wanted else leases.take())
+        except LookupError:
+            continue
+    if wanted:
+        raise Forbidden("Address already in use")
+    family = f"IPv{subnets[0].subnet.version}"
+    raise Internal(f"no available {family} addresses on this network's address pools: {network.name} ({network.id})")
 
 
 def _served(endpoint: Endpoint, routed: Collection[int]) -> set[int]:
@@ -202,13 +215,6 @@ def _check_link_local(text: str) -> None:
     address = parse_address(text)
     if not address or not address.is_link_local:
         raise InvalidParameter(f"invalid link local IP address: {text}")
-
-
-def _unavailable(network: Network, subnet: Subnet, ip: str) -> EngineError:
-    if ip:
-        return Forbidden("Address already in use")
-    family = f"IPv{subnet.version}"
-    return Internal(f"no available {family} addresses on this network's address pools: {network.name} ({network.id})")
 
 
 def _asked_name(asked: EndpointRequest, taken: Collection[str]) -> str:

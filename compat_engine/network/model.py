@@ -28,7 +28,8 @@ class Network:
     """A network's record.
 
     pools is what inspect shows in IPAM.Config; subnet and gateway are what is in force ("" without addresses), subnet6 and
-    gateway6 the same for IPv6. asked_subnet: the subnet was the user's choice, so that addresses may be asked for.
+    gateway6 the same for IPv6. asked_subnet: the subnet was the user's choice, so that addresses may be asked for. further: what
+    is in force besides, with drivers that have several subnets of a family.
     """
 
     id: str
@@ -42,6 +43,7 @@ class Network:
     subnet6: str = ""
     gateway6: str = ""
     asked_subnet6: bool = False
+    further: tuple[Pool, ...] = ()
     ipam_driver: str = "default"
     ipam_options: dict[str, str] | None = None
     enable_ipv4: bool = True
@@ -60,15 +62,17 @@ class Network:
 
     @property
     def spaces(self) -> tuple[IPv4Network | IPv6Network, ...]:
-        """At most one of each family, IPv4 first."""
-        return tuple(ip_network(subnet) for subnet in (self.subnet, self.subnet6) if subnet)
+        """The first of each family, IPv4 first; then further ones."""
+        subnets = (self.subnet, self.subnet6, *(pool.subnet for pool in self.further))
+        return tuple(ip_network(subnet) for subnet in subnets if subnet)
 
-    def gateway_of(self, version: int) -> str:
-        return self.gateway if version == 4 else self.gateway6
+    def gateway_of(self, space: IPv4Network | IPv6Network) -> str:
+        further = (pool.gateway for pool in self.further if ip_network(pool.subnet) == space)
+        return next(further, self.gateway if space.version == 4 else self.gateway6)
 
-    def pool_of(self, version: int) -> Pool:
-        """What was asked for, or shown, for one family; an empty one when nothing was."""
-        return next((pool for pool in self.pools if pool.version == version), Pool())
+    def pool_of(self, space: IPv4Network | IPv6Network) -> Pool:
+        """What was asked for, or shown, of one subnet; an empty one when nothing was."""
+        return next((pool for pool in self.pools if ip_network(pool.subnet) == space), Pool())
 
     def dump(self) -> str:
         return json.dumps(asdict(self))
@@ -76,7 +80,8 @@ class Network:
     @classmethod
     def load(cls, text: str) -> "Network":
         raw = json.loads(text)
-        return cls(**{**raw, "pools": tuple(Pool(**pool) for pool in raw["pools"])})
+        pools = {name: tuple(Pool(**pool) for pool in raw.get(name, ())) for name in ("pools", "further")}
+        return cls(**{**raw, **pools})
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from ipaddress import ip_address, ip_network
 
 from compat_engine.errors import Forbidden, Internal
+from compat_engine.network.drivers import driver_of
 from compat_engine.network.drivers.gateway import families
 from compat_engine.network.ipam import DEFAULT_POOLS, Subnet, choose_subnet, default_gateway, ip_range_of, refuse_overlap
 from compat_engine.network.model import Network, Pool
@@ -40,6 +41,9 @@ def placed(network: Network, pools: Pools, others: Sequence[Subnet], routes: Seq
     Docker; a chosen one not. Raises Forbidden (overlap, several subnets of a family), InvalidParameter (pools exhausted),
     Internal (one address for two).
     """
+    several = driver_of(network.driver).several_subnets
+    further = [_further(network, version, several, others) for version in (4, 6)]
+    network = replace(network, further=tuple(pool for pools in further for pool in pools))
     if network.enable_ipv4:
         found = _place(network, 4, pools.ipv4, others, routes)
         network = replace(network, subnet=found.subnet, gateway=found.gateway, asked_subnet=found.asked)
@@ -57,13 +61,13 @@ def _place(
 ) -> Placed:
     alone = version in families(network, ISOLATED)  # without an address of the host's
     asked = [pool for pool in network.pools if pool.version == version]
-    if len(asked) > 1:
-        refuse_overlap(ip_network(asked[-1].subnet), [ip_network(pool.subnet) for pool in asked[:-1]])
-        raise Forbidden(f"{network.driver} driver doesn't support multiple subnets")
     if not asked:
         chosen = choose_subnet([*others, *routes], pools)
         return Placed(str(chosen), "" if alone else str(default_gateway(chosen, None, ()) or ""), asked=False)
-    pool = asked[0]
+    return _as_asked(asked[0], others, alone)
+
+
+def _as_asked(pool: Pool, others: Sequence[Subnet], alone: bool = False) -> Placed:
     subnet = ip_network(pool.subnet)
     refuse_overlap(subnet, others)
     reserved = [ip_address(address) for address in pool.auxiliary.values()]
@@ -71,6 +75,21 @@ def _place(
         _refuse_twice(pool)
         return Placed(str(subnet), str(ip_address(pool.gateway)) if pool.gateway else "", asked=True)
     return Placed(str(subnet), str(default_gateway(subnet, ip_range_of(pool), reserved) or ""), asked=True)
+
+
+def _further(network: Network, version: int, several: bool, others: Sequence[Subnet]) -> list[Pool]:
+    """The subnets of a family after its first, with their gateways."""
+    if not (network.enable_ipv4 if version == 4 else network.enable_ipv6):
+        return []
+    asked = [pool for pool in network.pools if pool.version == version]
+    before = [*others, *(ip_network(pool.subnet) for pool in asked[:1])]
+    found = []
+    for pool in asked[1:]:
+        found.append(replace(pool, gateway=_as_asked(pool, before).gateway))
+        before.append(ip_network(pool.subnet))
+    if found and not several:
+        raise Forbidden(f"{network.driver} driver doesn't support multiple subnets")
+    return found
 
 
 def _refuse_twice(pool: Pool) -> None:

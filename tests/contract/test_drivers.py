@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -226,3 +227,40 @@ async def test_in_the_l3_modes_the_interface_is_the_gateway(bench: Bench) -> Non
     assert bench.inside()[0].gateways == ("0.0.0.0",)
     with pytest.raises(EngineError, match="ipvlan interfaces do not support custom mac address assignment"):
         await bench.networks.reserve("d", "own", name="d", asked=EndpointRequest(mac="02:42:00:00:00:01"))
+
+
+@makeable
+async def test_several_subnets_of_a_family(tmp_path: Path, driver: str) -> None:
+    """An address comes from the subnet it is asked of, else from the first that has one, with that subnet's gateway."""
+    pools = (
+        Pool("10.232.0.0/30"),
+        Pool("10.234.0.0/24", gateway="10.234.0.9", auxiliary={"a": "10.234.0.1"}),
+        Pool("fd00:9::/64"),
+    )
+    changes: dict[str, Any] = {"options": {"parent": "wire"}, "pools": pools, "enable_ipv6": True}
+    edge = host()
+    async with opened(tmp_path, edge) as bench:
+        if driver == "bridge":
+            with pytest.raises(Forbidden, match="bridge driver doesn't support multiple subnets"):
+                await bench.create(driver, **changes)
+            return
+        with pytest.raises(Forbidden, match="Pool overlaps"):
+            await bench.create(driver, **{**changes, "pools": (*pools, Pool("10.234.0.0/25"))})
+        network = await bench.create(driver, **changes)
+        assert network.pools == pools
+        with pytest.raises(Forbidden, match="Pool overlaps"):
+            await bench.create(driver, "second", pools=(Pool("10.234.0.128/25"),))
+        asked = await bench.networks.reserve("a", "own", name="a", asked=EndpointRequest(ip="10.234.0.7"))
+        found = [await bench.networks.reserve(name, "own", name=name) for name in "bc"]
+        assert [(one.ip, one.prefix_len, one.gateway) for one in (asked, *found)] == [
+            ("10.234.0.7", 24, "10.234.0.9"),
+            ("10.232.0.2", 30, "10.232.0.1"),
+            ("10.234.0.2", 24, "10.234.0.9"),
+        ]
+        assert {one.ipv6_gateway for one in (asked, *found)} == {"fd00:9::1"}
+        await bench.networks.release("b")
+    async with opened(tmp_path, edge) as bench:
+        assert bench.networks.find("own") == network
+        assert (await bench.networks.reserve("d", "own", name="d")).ip == "10.232.0.2"
+        with pytest.raises(Forbidden, match="Address already in use"):
+            await bench.networks.reserve("e", "own", name="e", asked=EndpointRequest(ip="10.234.0.7"))

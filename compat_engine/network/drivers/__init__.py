@@ -17,13 +17,19 @@ from compat_engine.network.plan import EndpointPlan, HostPlan
 
 
 class Driver(Protocol):
-    """addresses: whether IPAM serves its networks. publishes: whether containers' ports can be published on the host."""
+    """addresses: whether IPAM serves its networks. publishes: whether containers' ports can be published on the host.
+
+    several_subnets: whether a network of its may have more than one of a family.
+    """
 
     @property
     def addresses(self) -> bool: ...
 
     @property
     def publishes(self) -> bool: ...
+
+    @property
+    def several_subnets(self) -> bool: ...
 
     def validate(self, network: Network, others: Sequence[Network]) -> None:
         """Raises EngineError with Docker's text, before anything is made."""

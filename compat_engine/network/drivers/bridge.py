@@ -25,6 +25,7 @@ _TRUE, _FALSE = ("1", "t", "T", "TRUE", "true", "True"), ("0", "f", "F", "FALSE"
 
 class Bridge:
     addresses = publishes = True
+    several_subnets = False
 
     def validate(self, network: Network, others: Sequence[Network]) -> None:
         if network.ipam_driver == "null":
@@ -55,7 +56,7 @@ class Bridge:
         mac = stable_mac(network.id)
         without = families(network, ISOLATED) | ({4} if boolean(network, INHIBIT_IPV4, False) else set())
         spaces = [space for space in network.spaces if space.version not in without]
-        gateways = ((network.gateway_of(space.version), space.prefixlen) for space in spaces)
+        gateways = ((network.gateway_of(space), space.prefixlen) for space in spaces)
         return BridgePlan(
             name=bridge_name(network),
             addresses=(

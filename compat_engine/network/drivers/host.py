@@ -8,7 +8,7 @@ from compat_engine.network.plan import SharedPlan
 
 
 class Host:
-    addresses = publishes = False
+    addresses = publishes = several_subnets = False
 
     def validate(self, network: Network, others: Sequence[Network]) -> None:
         if network.name != HOST:

@@ -18,7 +18,8 @@ _PREFIX = "di"
 
 
 class Ipvlan:
-    addresses, publishes = True, False
+    addresses = several_subnets = True
+    publishes = False
 
     def validate(self, network: Network, others: Sequence[Network]) -> None:
         _mode(network)

@@ -15,7 +15,8 @@ _PREFIX = "dm"
 
 
 class Macvlan:
-    addresses, publishes = True, False
+    addresses = several_subnets = True
+    publishes = False
 
     def validate(self, network: Network, others: Sequence[Network]) -> None:
         _mode(network)
