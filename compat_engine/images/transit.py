@@ -45,10 +45,22 @@ class Growing(io.RawIOBase):
         else:
             count = os.readv(self._pipe, [view])
             write_all(self._file, view[:count])
-            appended(self._file, self.size, count)
-        self._digest.update(view[:count])
-        self.size += count
+        self._taken(view[:count])
         return count
+
+    def _taken(self, data: bytes | memoryview) -> None:
+        appended(self._file, self.size, len(data))
+        self._digest.update(data)
+        self.size += len(data)
+
+    def read(self, size: int = -1) -> bytes:
+        """As the raw stream's own, which fills fresh bytes rather than copy them."""
+        if self._held or size < 0:
+            return super().read(size) or b""
+        data = os.read(self._pipe, size)
+        write_all(self._file, memoryview(data))
+        self._taken(data)
+        return data
 
     def drain(self) -> None:
         while self.read(_PIECE):
