@@ -172,8 +172,8 @@ async def import_(
 ) -> AsyncIterator[dict[str, Any]]:
     """POST /images/create?fromSrc=: from the body (source "-") or a URL. The last object's status is the image's id."""
     if source != "-":
+        body = await download(source)
         yield {"status": f"Downloading from {source}"}
-        body = download(source)
     image = await engine.images.import_(body, name, lines, message or f"Imported from {source}", platform)
     if name is not None:
         _event(engine, "tag", image, name.familiar)

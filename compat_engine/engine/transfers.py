@@ -117,6 +117,8 @@ async def search(
     """GET /images/search. Raises InvalidParameter, Internal."""
     check_filters(filters, _SEARCH_FILTERS)
     official, automated, stars = boolean_filter(filters, "is-official"), boolean_filter(filters, "is-automated"), _stars(filters)
+    if "://" in term:
+        raise InvalidParameter(f"invalid repository name: repository name ({term}) should not have a scheme")
     limit = limit or _SEARCH_LIMIT
     if limit not in _SEARCH_LIMITS:
         raise InvalidParameter(f"limit {limit} is outside the range of [1, 100]")
@@ -175,7 +177,11 @@ def _pulled(name: str, tag: str) -> Reference:
 
 
 def _stars(filters: Mapping[str, Any]) -> int:
-    try:
-        return max((int(value) for value in filters.get("stars", ())), default=0)
-    except ValueError:
-        raise InvalidParameter(f"invalid filter 'stars=[{' '.join(filters['stars'])}]'") from None
+    found = [0]
+    for value in filters.get("stars", ()):
+        try:
+            found.append(int(value))
+        except ValueError:
+            reason = f'strconv.Atoi: parsing "{value}": invalid syntax'
+            raise InvalidParameter(f"invalid filter 'stars={value}': {reason}") from None
+    return max(found)

@@ -1,4 +1,4 @@
-"""`docker load`: an archive in Docker's form (manifest.json) or an OCI layout (index.json), or both in one, into images.
+"""`docker load`: an archive in Docker's form (manifest.json; repositories of old) or an OCI layout (index.json), into images.
 
 The archive is spooled and hashed by a worker first; then each image is added by itself, so of several the good ones before a bad
 one stay, as with Docker.
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from compat_engine.errors import InvalidParameter, NotFound
+from compat_engine.images import archive_legacy
 from compat_engine.images.intake import feed, workspace
 from compat_engine.images.layers import Incoming, IncomingLayer, Say, add
 from compat_engine.images.library import Library, host_platform
@@ -95,6 +96,9 @@ class _Archive:
             found = list(self._indexed(self._json("index.json"), platform or host_platform(), platform is not None))
             if found:
                 return _fitting(_merged(found, listed), platform)
+        elif "repositories" in self._members and "manifest.json" not in self._members:
+            listed = list(archive_legacy.images(self._json, lambda name: self._layer(self._file(name))))
+            return _fitting(_merged(listed, []), platform)
         elif "manifest.json" not in self._members:
             raise InvalidParameter("unrecognized image archive: it has neither a manifest.json nor an index.json")
         return _fitting(_merged(listed, []), platform)

@@ -8,6 +8,7 @@ import urllib.request
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from compat_engine.errors import Internal, InvalidParameter
 from compat_engine.images import changes
@@ -50,10 +51,16 @@ async def import_(
 
 
 async def download(url: str) -> AsyncIterator[bytes]:
-    """The bytes at an http or https URL (http when it says neither). Raises Internal for what the server or the network says."""
-    if not url.startswith(("http://", "https://")):
+    """The bytes at an http or https URL (http when it says no scheme), once a server has agreed to send them.
+
+    Raises Internal for what the server or the network says, here and from the iterator.
+    """
+    if "://" not in url:
         url = f"http://{url}"
-    response = await asyncio.to_thread(_open, url)
+    return _pieces(await asyncio.to_thread(_open, url), url)
+
+
+async def _pieces(response: Any, url: str) -> AsyncIterator[bytes]:
     try:
         while chunk := await asyncio.to_thread(_read, response, url):
             yield chunk
@@ -62,12 +69,21 @@ async def download(url: str) -> AsyncIterator[bytes]:
 
 
 def _open(url: str) -> Any:
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https"):
+        raise Internal(f'Get "{url}": unsupported protocol scheme "{parts.scheme}"')
     try:
         return urllib.request.urlopen(url, timeout=_TIMEOUT)
     except urllib.error.HTTPError as error:
         raise Internal(f"Got HTTP status code >= 400: {error.code} {error.reason}") from None
     except (OSError, ValueError) as error:
-        raise Internal(f'Get "{url}": {getattr(error, "reason", error)}') from None
+        raise Internal(f'Get "{url}": dial tcp {parts.netloc}: connect: {_text(getattr(error, "reason", error))}') from None
+
+
+def _text(reason: Any) -> str:
+    if isinstance(reason, OSError) and reason.errno is not None and reason.errno > 0:  # below 0 for a name's look-up
+        return os.strerror(reason.errno).lower()
+    return str(reason)
 
 
 def _read(response: Any, url: str) -> bytes:

@@ -1,16 +1,22 @@
 """Images without a registry: load, save, import, tag, list, inspect, history, rm."""
 
+import http.server
 import io
 import json
+import os
 import subprocess
 import tarfile
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from tests.support import busybox_image
 from tests.support.docker import Docker
+from tests.support.tars import Item, legacy_archive, tar
 
 
 @pytest.fixture
@@ -92,6 +98,38 @@ def test_import(docker: Docker, tag: str, tmp_path: Path) -> None:
     assert docker("run", "--rm", tag) == "imported"
     found = docker.inspect(tag, "image")
     assert (found["Config"]["Env"], found["Config"]["WorkingDir"], found["Comment"]) == (["A=1"], "/bin", "by hand")
+
+
+@pytest.mark.skipif("COMPAT_TEST_HOST" in os.environ, reason="another engine may not share this host's loopback")
+def test_import_from_a_url(docker: Docker, tag: str, tmp_path: Path) -> None:
+    root = root_tar(tmp_path)
+    with serving(tmp_path) as address:
+        url = f"http://{address}/{Path(root).name}"
+        said = docker("import", "--message", "from afar", url, tag).splitlines()
+        assert (said[0], said[-1][:7]) == (f"Downloading from {url}", "sha256:")
+        assert docker("history", "--format", "{{.Comment}}", tag) == "from afar"
+        assert "404" in docker.fails("import", f"http://{address}/missing", tag)
+    assert f'Get "{url}": dial tcp {address}: connect: connection refused' in docker.fails("import", url, tag)
+
+
+@contextmanager
+def serving(directory: Path) -> Iterator[str]:
+    """host:port of an HTTP server of a directory's files."""
+    handler = partial(http.server.SimpleHTTPRequestHandler, directory=str(directory))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+def test_an_archive_of_old(docker: Docker, unique: str, tmp_path: Path) -> None:
+    (tmp_path / "old.tar").write_bytes(legacy_archive(tar(Item("a", b"1")), tar(Item("b", b"2")), repository=unique))
+    docker("load", "-i", str(tmp_path / "old.tar"))
+    steps = docker("history", "--no-trunc", "--format", "{{.CreatedBy}} {{.Size}}", unique + ":1").splitlines()
+    assert steps == ["/bin/sh -c step 1 && <done> 1B", "/bin/sh -c step 0 && <done> 1B"]
+    docker("rmi", unique + ":1")
 
 
 def test_tag_and_rmi(docker: Docker, unique: str) -> None:

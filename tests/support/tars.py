@@ -89,6 +89,18 @@ def docker_archive(*layers: bytes, tags: tuple[str, ...] = ("test:1",), compress
     return files({**names, "config.json": config(*layers, **more), "manifest.json": json.dumps(manifest).encode()})
 
 
+def legacy_archive(*layers: bytes, repository: str = "test", tag: str = "1", **more: Any) -> bytes:
+    """As `docker save` wrote it before Docker 1.10."""
+    ids = [f"{number:064x}" for number in range(1, len(layers) + 1)]
+    found: dict[str, bytes] = {"repositories": json.dumps({repository: {tag: ids[-1]}}).encode()}
+    for number, (id, layer) in enumerate(zip(ids, layers, strict=True)):
+        plain: dict[str, Any] = {"id": id, **({"parent": ids[number - 1]} if number else {}), "created": "2015-01-01T00:00:00Z"}
+        plain |= {"container_config": {"Cmd": ["/bin/sh", "-c", f"step {number} && <done>"]}, "Size": len(layer)}
+        plain |= {"docker_version": "1.9.1", "config": {"Cmd": ["sh"]}, "architecture": "amd64", "os": "linux", **more}
+        found |= {f"{id}/VERSION": b"1.0", f"{id}/json": json.dumps(plain).encode(), f"{id}/layer.tar": layer}
+    return files(found)
+
+
 def oci_layout(*layers: bytes, name: str = "docker.io/library/test:1", compress: str = "gzip", **more: Any) -> tuple[bytes, str]:
     """An OCI layout of one image, and its manifest's digest."""
     blobs = [COMPRESSORS[compress](layer) for layer in layers]

@@ -57,7 +57,7 @@ class Client:
     async def login(self) -> None:
         """The same with credentials. Raises Refused when they do not let in."""
         url = f"{self.endpoint.base}/"
-        async with self._send(Sent("GET", url, accepted=(200, 401, 403)), frozenset()) as response:
+        async with self._send(Sent("GET", url, accepted=_ANY), frozenset()) as response:
             if response.status != 200:
                 reason = f"{response.status} {response.reason}"
                 raise Refused(500, "", f"login attempt to {url} failed with status: {reason}")

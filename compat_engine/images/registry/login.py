@@ -21,7 +21,7 @@ async def login(registries: Registries, credentials: Credentials) -> str:
     async def work(client: Client) -> None:
         nonlocal token
         await client.login()
-        token = client.refresh_token
+        token = client.refresh_token or credentials.identity_token
 
     try:
         await registries.through(_domain(credentials.server), credentials, work, push=True, offline=True)

@@ -48,7 +48,10 @@ async def _ask(
     headers = {"Authorization": basic(credentials)} if credentials.username and credentials.password else {}
     query = (("q", words), ("n", str(limit)))
     async with registries.http.send(Sent("GET", f"{base}/v1/search", headers, endpoint.tls, query)) as response:
-        raw = await registries.http.json(response)
+        try:
+            raw = await registries.http.json(response)
+        except Refused as error:
+            raise Internal(f"error decoding registry search results: {error}") from error
     results = raw.get("results")
     if not isinstance(results, list):
         raise Internal(f"{base}: the index's answer has no results")

@@ -264,6 +264,23 @@ async def test_search(store: Store, registry: FakeRegistry) -> None:
     with pytest.raises(Internal, match="Unexpected status code 404"):
         await search(store.registries, f"{registry.host}/x", 7, ANONYMOUS)
 
+    async def page(request: web.Request) -> web.StreamResponse | None:
+        return web.Response(text="<html>")
+
+    registry.on_any = page
+    with pytest.raises(Internal, match="error decoding registry search results"):
+        await search(store.registries, f"{registry.host}/x", 7, ANONYMOUS)
+
+
+@pytest.mark.parametrize("status, reason", [(404, "404 Not Found"), (500, "500 Internal Server Error")])
+async def test_login_where_there_is_none(store: Store, registry: FakeRegistry, status: int, reason: str) -> None:
+    async def answer(request: web.Request) -> web.StreamResponse | None:
+        return web.Response(status=status)
+
+    registry.on_any = answer
+    with pytest.raises(Internal, match=f"login attempt to http://{registry.host}/v2/ failed with status: {reason}"):
+        await login(store.registries, Credentials("me", "secret", server=registry.host))
+
 
 STEPS = {
     "HEAD": "/v2/a/b/blobs/",

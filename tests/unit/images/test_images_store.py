@@ -18,7 +18,20 @@ from compat_engine.images.images import Image, Images, User
 from compat_engine.images.reference import parse
 from compat_engine.store.records import Records
 from compat_engine.store.tree import Tree
-from tests.support.tars import COMPRESSORS, Item, body, digest, directory, docker_archive, files, oci_layout, read, symlink, tar
+from tests.support.tars import (
+    COMPRESSORS,
+    Item,
+    body,
+    digest,
+    directory,
+    docker_archive,
+    files,
+    legacy_archive,
+    oci_layout,
+    read,
+    symlink,
+    tar,
+)
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 BASE = tar(directory("d", 0o700, owner=(5, 6)), Item("d/f", b"base"), Item("only", b"1"), symlink("link", "d"))
@@ -87,6 +100,15 @@ async def test_oci_layouts_keep_their_manifest(store: Store) -> None:
     assert json.loads(saved["index.json"])["manifests"][0]["digest"] == manifest
     assert f"blobs/sha256/{manifest[7:]}" in saved
     assert json.loads(saved["manifest.json"])[0]["RepoTags"] == ["test:1"]
+
+
+async def test_archives_of_old(store: Store) -> None:
+    said = await store.load(legacy_archive(BASE, TOP, author="me"))
+    assert said == [{"stream": "Loaded image: test:1\n"}]
+    image = store.images.find("test:1")
+    assert [layer.diff_id for layer in image.layers] == [digest(BASE), digest(TOP)]
+    assert [step["created_by"] for step in image.config["history"]] == [f"/bin/sh -c step {step} && <done>" for step in (0, 1)]
+    assert image.id == "sha256:c94cc3a11073e33ec32a6a2cc4131d5957b99dc5efe35981b3460cee8d02d8f9"  # dockerd's for this archive
 
 
 async def test_several_images_share_layers(store: Store) -> None:
