@@ -330,3 +330,41 @@ def test_a_start_that_fails_disconnects_all_the_same(docker: Docker, unique: str
     filters = ("--filter", f"network={unique}", "--filter", "type=network")
     told = docker("events", "--since", "1h", "--until", str(int(time.time()) + 1), *filters, "--format", "{{.Action}}")
     assert told.split() == ["create", *["connect"] * 2, *["disconnect"] * 4, "destroy"]
+
+
+def test_a_network_of_higher_priority_takes_route_and_ports(docker: Docker, unique: str) -> None:
+    """Docker 28 or newer."""
+    names = [f"{unique}-{letter}" for letter in "ab"]
+    for name in names:
+        docker("network", "create", name)
+    try:
+        port = free_port()
+        container = serve(docker, "--network", names[0], "-p", f"{port}:80")
+        docker("network", "connect", "--gw-priority", "1", names[1], container)
+        gateway = docker.inspect(container)["NetworkSettings"]["Networks"][names[1]]["Gateway"]
+        assert f"default via {gateway} dev eth1" in docker("exec", container, "ip", "route")
+        eventually(lambda: fetch("127.0.0.1", port) == "hello")
+        docker("network", "disconnect", names[0], container)
+        eventually(lambda: fetch("127.0.0.1", port) == "hello")
+        docker("rm", "-f", container)
+    finally:
+        docker("network", "rm", *names)
+
+
+def test_sysctls_and_name_of_an_interface(docker: Docker, unique: str) -> None:
+    """Docker 28 or newer."""
+    docker("network", "create", unique)
+    try:
+        options = "driver-opt=com.docker.network.endpoint.ifname=lan0"
+        sysctls = (
+            '"driver-opt=com.docker.network.endpoint.sysctls=net.ipv4.conf.IFNAME.log_martians=1,net.ipv4.conf.IFNAME.tag=3"'
+        )
+        network = f"name={unique},{options},{sysctls}"
+        script = "cd /proc/sys/net/ipv4/conf/lan0; cat log_martians tag"
+        assert docker("run", "--rm", "--network", network, "busybox", "sh", "-c", script).split() == ["1", "3"]
+        wrong = f'name={unique},"driver-opt=com.docker.network.endpoint.sysctls=net.ipv4.conf.eth0.tag=3"'
+        assert "unrecognised network interface sysctl 'net.ipv4.conf.eth0.tag=3'" in docker.fails(
+            "create", "--network", wrong, "busybox"
+        )
+    finally:
+        docker("network", "rm", unique)
