@@ -96,13 +96,12 @@ def environment(config: Config, hostname: str, tty: bool, linked: tuple[str, ...
     base = {"PATH": PATH.partition("=")[2], "HOSTNAME": hostname}
     if tty:
         base["TERM"] = "xterm"
-    for word in (*linked, *(config.Env or ())):
-        name, has_value, value = word.partition("=")
-        if has_value:
-            base[name] = value
-        else:
-            base.pop(name, None)  # a name alone removes the variable
-    return tuple(f"{name}={value}" for name, value in base.items())
+    base |= dict(word.split("=", 1) for word in linked)
+    own = dict(word.split("=", 1) for word in config.Env or () if "=" in word)
+    for word in config.Env or ():
+        if "=" not in word:
+            base.pop(word, None)  # a name alone removes what the engine would set
+    return tuple(f"{name}={value}" for name, value in {**base, **own}.items())
 
 
 def rlimits(host: HostConfig) -> tuple[Rlimit, ...]:

@@ -14,7 +14,7 @@ _HINTS = {  # what dockerd appends
 def start_error(error: StartFailed, prefix: str = PREFIX) -> EngineError:
     """Docker's words for what init reported; the CLI reads its exit code 126 or 127 out of them."""
     text = error.text if error.step in ("user", "cwd") else f"{prefix}unable to start container process: {error.text}: unknown"
-    if error.step == "exec":
+    if error.step in ("exec", "mount"):
         text += next((hint for reason, hint in _HINTS.items() if reason in text), "")
     return InvalidParameter(text) if exit_code(text) in (126, 127) or error.step in ("user", "cwd") else Internal(text)
 

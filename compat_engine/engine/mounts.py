@@ -70,7 +70,7 @@ def tmpfs_options(text: str) -> tuple[tuple[str, ...], str]:
         elif not has_value and key in TMPFS_FLAGS:
             flags[key.removeprefix("no")] = key
         else:
-            raise InvalidParameter(f'invalid tmpfs option ["{word}"]')
+            raise InvalidParameter(f'invalid tmpfs option "{word}"')
     return tuple(flags.values()), ",".join(f"{key}={value}" for key, value in data.items())
 
 

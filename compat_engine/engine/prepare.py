@@ -98,7 +98,7 @@ def _namespaces(engine: Engine, host: HostConfig) -> Namespaces:
 
 def _uts(engine: Engine, host: HostConfig) -> str:
     # A container that borrows a network shows the name by which that network knows it.
-    return _namespace(engine, host.NetworkMode, "uts")
+    return _namespace(engine, host.NetworkMode, "uts") if host.NetworkMode.startswith("container:") else "new"
 
 
 def _namespace(engine: Engine, mode: str, kind: str) -> str:

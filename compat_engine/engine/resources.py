@@ -42,7 +42,7 @@ def _throttles(limits: Iterable[tuple[str, int]]) -> tuple[Throttle, ...]:
         try:
             number = os.stat(path).st_rdev
         except OSError as error:
-            raise InvalidParameter(f"no such device: {path}: {_reason(error)}") from error
+            raise InvalidParameter(f"stat {path}: {_reason(error)}") from error
         found.append(Throttle(os.major(number), os.minor(number), rate))
     return tuple(found)
 
@@ -69,7 +69,7 @@ def _mapped(mapping: DeviceMapping) -> Iterable[Device]:
         if not os.path.isdir(real):
             yield _device(real, target)
             return
-        entries = sorted(path for path in Path(real).rglob("*") if not path.is_dir())
+        entries = sorted(path for path in Path(real).rglob("*") if path.is_char_device() or path.is_block_device())
     except OSError as error:
         raise InvalidParameter(
             f'error gathering device information while adding custom device "{source}": {_reason(error)}'

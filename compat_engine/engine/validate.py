@@ -173,7 +173,7 @@ def _cpu(config: Config, host: HostConfig) -> None:
     if host.NanoCpus:
         if host.CpuQuota or host.CpuPeriod:
             raise InvalidParameter(
-                f"Conflicting options: Nano CPUs and CPU {'Period' if host.CpuPeriod else 'Quota'} cannot both be set."
+                f"Conflicting options: Nano CPUs and CPU {'Period' if host.CpuPeriod else 'Quota'} cannot both be set"
             )
         if not 0 < host.NanoCpus <= cpus * 10**9:
             raise InvalidParameter(f"Range of CPUs is from 0.01 to {cpus}.00, as there are only {cpus} CPUs available")
@@ -195,7 +195,8 @@ def _available(what: str, asked: str, kind: str) -> None:
     try:
         wanted = cpu_set(asked)
     except ValueError:
-        raise InvalidParameter(f"Invalid value {asked} for cpuset {'cpus' if kind == 'cpu' else 'mems'}") from None
+        name = "cpus" if kind == "cpu" else "mems"
+        raise InvalidParameter(f"Invalid value {asked} for cpuset {name}: invalid format: {asked}") from None
     if wanted - cpu_set(text):
         raise InvalidParameter(f"Requested {what} are not available - requested {asked}, available: {text}")
 

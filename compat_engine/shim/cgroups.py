@@ -61,7 +61,7 @@ def _configure(item: CgroupDir) -> None:
         try:
             files.write(f"{item.path}/{name}", *values)
         except OSError as error:
-            text = f'failed to write "{", ".join(values)}" to {item.path}/{name}: {reason(error)}'
+            text = f'failed to write "{", ".join(values)}": write {item.path}/{name}: {reason(error)}'
             raise Failure(error.errno or 0, "cgroup", f"{_LIMITS}{text}") from error
     if item.device_program:
         try:

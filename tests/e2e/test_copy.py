@@ -95,7 +95,7 @@ def test_owners(docker: Docker, container: str, tmp_path: Path) -> None:
 
 def test_refusals(docker: Docker, container: str, tmp_path: Path) -> None:
     source = str(tree(tmp_path) / "run")
-    assert "Could not find the file /nope in container" in docker.fails("cp", f"{container}:/nope", str(tmp_path))
+    assert f"Could not find the file /nope in container {container}" in docker.fails("cp", f"{container}:/nope", str(tmp_path))
     assert "no such directory" in docker.fails("cp", source, f"{container}:/nope/")
     locked = docker("create", "--read-only", "-v", "/vol", IMAGE)
     assert "container rootfs is marked read-only" in docker.fails("cp", source, f"{locked}:/tmp/")

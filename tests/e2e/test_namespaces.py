@@ -66,3 +66,10 @@ def test_joining_an_unknown_container_is_refused(docker: Docker) -> None:
 
 def test_pid_namespace_sees_only_its_own(docker: Docker) -> None:
     assert docker("run", "--rm", "busybox", "sh", "-c", "echo $$; ls -d /proc/[0-9]* | wc -l").splitlines()[0] == "1"
+
+
+def test_the_host_s_network_is_not_the_host_s_name(docker: Docker) -> None:
+    assert docker("run", "--rm", "--network", "host", "--hostname", "x", "busybox", "hostname") == "x"
+    script = "hostname changed; hostname"
+    assert docker("run", "--rm", "--privileged", "--network", "host", "busybox", "sh", "-c", script) == "changed"
+    assert docker("run", "--rm", "--network", "host", "busybox", "hostname") != "changed"

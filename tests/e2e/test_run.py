@@ -236,3 +236,21 @@ def test_inspect_echoes_what_was_asked(docker: Docker) -> None:
     assert (config["Env"][0], config["WorkingDir"], config["User"], config["Hostname"]) == ("A=1", "/w", "33", "box")
     assert (config["Entrypoint"], config["Cmd"], config["Image"], config["ExposedPorts"]) == (["sleep"], ["9"], "busybox", {"81/tcp": {}})
     assert (found["Path"], found["Args"], found["State"]["Status"], found["Driver"]) == ("sleep", ["9"], "created", "overlay2")
+
+
+def test_a_variable_without_a_value_removes_what_the_engine_sets(docker: Docker, tmp_path: Path) -> None:
+    (tmp_path / "env").write_text("B=1\n")
+    args = ["--network", "none", "--env-file", str(tmp_path / "env"), "-e", "B", "-e", "HOSTNAME"]
+    shown = docker("run", "--rm", *args, "busybox", "/bin/env").split()
+    assert "B=1" in shown
+    assert not [word for word in shown if word.startswith("HOSTNAME=")]
+
+
+def test_a_directory_does_not_cover_a_file(docker: Docker) -> None:
+    said = docker.fails("run", "--rm", "--network", "none", "-v", "/etc:/etc/passwd", "busybox", "true", code=125)
+    assert "Are you trying to mount a directory onto a file (or vice-versa)?" in said
+
+
+def test_a_directory_of_devices(docker: Docker) -> None:
+    """What else is in it is left out."""
+    assert docker("run", "--rm", "--network", "none", "--device", "/dev:/dev2", "busybox", "ls", "/dev2/null") == "/dev2/null"

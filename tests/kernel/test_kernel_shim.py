@@ -182,7 +182,7 @@ def test_failures_have_runcs_words_and_leave_nothing(
 def test_a_limit_that_cannot_be_written(daemon: Daemon) -> None:
     path = next(path for path in daemon.cgroup_paths("limits") if "pids" in path or "cgroup/ce" in path)
     message = daemon.run(daemon.spec(process("true"), cgroups=(CgroupDir(path, (("pids.max", "abc"),)),))).failed()
-    assert message["step"] == "cgroup" and f'failed to write "abc" to {path}/pids.max: invalid argument' in message["text"]
+    assert message["step"] == "cgroup" and f'failed to write "abc": write {path}/pids.max: invalid argument' in message["text"]
     assert not os.path.exists(path)
 
 

@@ -24,7 +24,7 @@ async def stat(engine: Engine, word: str, path: str) -> dict[str, Any]:
     """What is at `path`. Raises NotFound, InvalidParameter for an empty path."""
     _check(path)
     container = roots.find(engine, word)
-    with roots.failures(container, path):
+    with roots.failures(container, path, word):
         async with roots.readable(engine, container) as view:
             return await engine.images.roots.stat(view, path)
 
@@ -34,7 +34,7 @@ async def read(engine: Engine, word: str, path: str, encoding: str = "") -> Arch
     _check(path)
     container = roots.find(engine, word)
     async with AsyncExitStack() as stack:
-        stack.enter_context(roots.failures(container, path))
+        stack.enter_context(roots.failures(container, path, word))
         view = await stack.enter_async_context(roots.readable(engine, container))
         download = await engine.images.roots.read(view, path, encoding)
         held = stack.pop_all()
@@ -56,7 +56,7 @@ async def write(
     volumes = tuple((point.destination, point.rw) for point in record.mounts)
     user = record.config.User or "" if as_user else ""
     rules = Rules(keep_kind, user, volumes, bool(record.host_config.ReadonlyRootfs))
-    with roots.failures(container, path):
+    with roots.failures(container, path, word):
         async with roots.writable(engine, container) as view:
             await engine.images.roots.write(view, path, body, rules)
     engine.events.publish("container", "extract-to-dir", container.id, attributes(container.record))

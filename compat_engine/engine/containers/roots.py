@@ -59,12 +59,12 @@ def alone(engine: Engine, container: Container) -> View:
 
 
 @contextmanager
-def failures(container: Container, path: str = "") -> Iterator[None]:
-    """Raises NotFound for a path that is not there, Conflict when the container ended under our hands."""
+def failures(container: Container, path: str = "", word: str = "") -> Iterator[None]:
+    """word: what the client calls it. Raises NotFound for a path that is not there, Conflict when the container has ended."""
     try:
         yield
     except FileNotFoundError:
-        raise NotFound(f"Could not find the file {path} in container {container.id}") from None
+        raise NotFound(f"Could not find the file {path} in container {word or container.id}") from None
     except ProcessLookupError:
         raise Conflict(f"container {container.id} is not running") from None
 

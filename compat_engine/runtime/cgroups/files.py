@@ -42,7 +42,7 @@ def write(directory: str, name: str, value: str) -> None:
     try:
         put(directory, name, value)
     except OSError as error:
-        raise Internal(f'failed to write "{value}" to "{directory}/{name}": {error.strerror}') from error
+        raise Internal(f'failed to write "{value}": write {directory}/{name}: {(error.strerror or "").lower()}') from error
 
 
 def put(directory: str, name: str, value: str) -> None:
