@@ -16,6 +16,7 @@ from compat_engine.network.parents import make_parent
 from compat_engine.network.plan import BridgePlan, DerivedPlan, EndpointPlan, HostPlan, LoopbackPlan, ParentPlan, VethPlan
 
 log = logging.getLogger(__name__)
+REPAIR_PAUSE = 1.0  # seconds; an engine with the same table would write back its own, and the two would do nothing else
 SWEEP_DELAY = 3.0  # seconds; a dying namespace takes its veth along within tens of milliseconds
 
 
@@ -27,7 +28,8 @@ class Dataplane:
         self._open: dict[str, Endpoint] = {}  # endpoints whose ports are in the ruleset
         self._interfaces: set[str] = set()  # veths that are meant to be there
         self._sweeper: asyncio.Task[None] | None = None
-        self._repair: asyncio.Task[None] | None = None
+        self._lost = asyncio.Event()
+        self._repairs: asyncio.Task[None] | None = None
 
     async def restore(self, networks: Mapping[str, HostPlan], endpoints: Iterable[Endpoint]) -> None:
         """At start. Raises Internal when the host cannot do it."""
@@ -44,12 +46,13 @@ class Dataplane:
             await self._edge.nft(f"delete table ip {self._table}\n")  # written by versions that knew IPv4 alone
         if self._bridges or "inet" in tables:
             await self._rebuild()
-        await self._edge.watch(self._table, self._lost)
+        self._repairs = asyncio.get_running_loop().create_task(self._repair())
+        await self._edge.watch(self._table, self._lost.set)
         for chain in firewall.dropping_chains(await self._edge.nft_list("chains"), self._table):
             log.warning("nftables chain %s drops forwarded packets by default: containers may not reach the network", chain)
 
     async def close(self) -> None:
-        for task in (self._sweeper, self._repair):
+        for task in (self._sweeper, self._repairs):
             if task:
                 task.cancel()
         await self._edge.close()
@@ -205,18 +208,16 @@ class Dataplane:
             log.warning("%s; writing table %s anew", error, self._table)
             await self._rebuild()
 
-    def _lost(self) -> None:
-        """Somebody flushed the ruleset, say: ports and masquerading are back before a person notices."""
-        self._repair = asyncio.get_running_loop().create_task(self._write_again(self._repair))
-
-    async def _write_again(self, before: asyncio.Task[None] | None) -> None:
-        if before:
-            await before
-        log.warning("something was deleted from nftables table %s by others; writing it anew", self._table)
-        try:
-            await self._rebuild()
-        except Internal as error:
-            log.error("%s: published ports may not be reachable", error)
+    async def _repair(self) -> None:
+        """When somebody has flushed the ruleset, say: ports and masquerading are back before a person notices."""
+        while await self._lost.wait():
+            self._lost.clear()
+            log.warning("something was deleted from nftables table %s by others; writing it anew", self._table)
+            try:
+                await self._rebuild()
+            except Internal as error:
+                log.error("%s: published ports may not be reachable", error)
+            await asyncio.sleep(REPAIR_PAUSE)
 
     async def _rebuild(self) -> None:
         opened = self._open.values()

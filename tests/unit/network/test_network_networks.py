@@ -10,6 +10,7 @@ import pytest
 from compat_engine.config import Config
 from compat_engine.errors import Conflict, Forbidden, Internal, InvalidParameter, NotFound
 from compat_engine.network.claims import EndpointRequest
+from compat_engine.network.dataplane import REPAIR_PAUSE
 from compat_engine.network.fake import FakeEdge
 from compat_engine.network.model import Network, Pool, PortRequest
 from compat_engine.network.netlink import Link
@@ -125,6 +126,38 @@ async def test_a_flushed_table_is_written_anew(tmp_path: Path) -> None:
         await networks.connect(endpoint, 42)
         assert "add chain inet compat-cetst0 user" in edge.commands[-1]
         assert f" : {endpoint.ip} . 80" in edge.commands[-1]
+
+
+async def test_losses_are_made_good_at_once_but_not_without_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As with a second engine on the same bridge, which takes each of our repairs for a loss of its own."""
+    pauses: list[float] = []
+    over = asyncio.Event()
+
+    async def pause(seconds: float) -> None:
+        pauses.append(seconds)
+        await over.wait()
+
+    edge = FakeEdge()
+    async with opened(tmp_path, edge):
+        before = len(edge.commands)
+        monkeypatch.setattr("compat_engine.network.dataplane.asyncio.sleep", pause)
+        edge.lost()
+        edge.lost()
+        while not pauses:
+            await _turn()
+        edge.lost()
+        for _ in range(10):
+            await _turn()
+        assert (len(edge.commands) - before, pauses) == (1, [REPAIR_PAUSE])
+        over.set()
+        while len(pauses) < 2:
+            await _turn()
+        assert len(edge.commands) - before == 2
+
+
+async def _turn() -> None:
+    """The loop's other work, once."""
+    await asyncio.get_running_loop().run_in_executor(None, lambda: None)
 
 
 async def test_create_find_remove(tmp_path: Path) -> None:
