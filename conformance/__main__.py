@@ -30,6 +30,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--versions", default="", metavar="1.24,1.41", help="API versions (default: each check's newest)")
     parser.add_argument("--publish-address", default="127.0.0.1", help="where published ports are reached")
+    parser.add_argument("--registry-address", default="127.0.0.1", help="where the engine finds this host, by plain http")
     parser.add_argument("--busybox", default="/bin/busybox", help="a static busybox to make the image of")
     parser.add_argument("--jobs", type=int, default=4, help="checks at a time (default: 4)")
     parser.add_argument("--timeout", type=float, default=30.0, help="seconds to wait for any answer (default: 30)")
@@ -78,7 +79,8 @@ def prepared(client: Client, options: argparse.Namespace) -> Iterator[Setup]:
     tag, identity = load_image(client, options.busybox, run)
     try:
         shared = start_shared(client, tag, f"{prefix}-shared")
-        yield Setup(tag, identity, prefix, options.publish_address, options.busybox, shared, options.allow_unsupported)
+        addresses = options.publish_address, options.registry_address
+        yield Setup(tag, identity, prefix, *addresses, options.busybox, shared, options.allow_unsupported)
     finally:
         client.delete(f"/containers/{prefix}-shared", {"force": 1, "v": 1}, timeout=PATIENCE)
         client.delete(f"/images/{tag}", {"force": 1}, timeout=PATIENCE)

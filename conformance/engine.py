@@ -24,6 +24,7 @@ class Setup:
     image_id: str
     prefix: str
     publish_address: str
+    registry_address: str
     busybox: str
     shared: str
     allow_unsupported: bool = False

@@ -76,10 +76,10 @@ def small_layer(name: str, text: str) -> bytes:
 
 def archive(tag: str | None, layers: list[bytes], config: Mapping[str, Any] | None = None) -> bytes:
     """A docker-archive of one image: manifest.json, the config and the layers."""
-    image_config = _image_config(layers, config or {})
-    digest = hashlib.sha256(image_config).hexdigest()
+    described = image_config(layers, config or {})
+    digest = hashlib.sha256(described).hexdigest()
     tar = ArchiveWriter()
-    tar.file(f"{digest}.json", image_config)
+    tar.file(f"{digest}.json", described)
     names = []
     for layer in layers:
         directory = hashlib.sha256(layer).hexdigest()
@@ -93,14 +93,15 @@ def archive(tag: str | None, layers: list[bytes], config: Mapping[str, Any] | No
 
 def image_id(layers: list[bytes], config: Mapping[str, Any] | None = None) -> str:
     """The id the engine must give to ``archive`` with the same arguments."""
-    return "sha256:" + hashlib.sha256(_image_config(layers, config or {})).hexdigest()
+    return "sha256:" + hashlib.sha256(image_config(layers, config or {})).hexdigest()
 
 
 def compressed(data: bytes) -> bytes:
     return gzip.compress(data, 1)
 
 
-def _image_config(layers: list[bytes], config: Mapping[str, Any]) -> bytes:
+def image_config(layers: list[bytes], config: Mapping[str, Any]) -> bytes:
+    """The configuration of an image of these layers."""
     return json.dumps(
         {
             "architecture": "amd64",
