@@ -14,15 +14,20 @@ _HEAD = b"\x1f\x8b\x08\x04\0\0\0\0\0\xff"  # deflate, an extra field, no time, a
 
 
 def start(path: str, last_time: str, report: Callable[[str], None]) -> int:
-    """Begin to make PATH.gz of PATH, which goes once that is there. last_time: of its last record. The process's pid."""
+    """Begin to make PATH.gz of PATH, which goes once that is there. last_time: of its last record. The process's pid.
+
+    Raises OSError.
+    """
     # Children are born in the container's pid namespace; this one must neither be seen there nor end with it.
     container = os.open("/proc/self/ns/pid_for_children", os.O_RDONLY | os.O_CLOEXEC)
     try:
         ns.join("/proc/self/ns/pid", ns.CLONE_NEWPID)
-        pid = os.fork()
-        if pid == 0:
-            _child(path, last_time, report)
-        ns.setns(container, ns.CLONE_NEWPID)
+        try:
+            pid = os.fork()
+            if pid == 0:
+                _child(path, last_time, report)
+        finally:
+            ns.setns(container, ns.CLONE_NEWPID)
     finally:
         os.close(container)
     return pid

@@ -88,9 +88,15 @@ class FileLog:
         os.close(self._fd)
         self._fd, self._size = self._open(os.O_TRUNC if self._log.max_file < 2 else 0)
         if self._log.compress and self._log.max_file > 1:
-            last_time = rfc3339(max(lines.last_ns for lines in self._lines.values()))
-            self._compressor = compress.start(f"{self._log.path}.1", last_time, self._report)
+            self._compress(f"{self._log.path}.1")
         return True
+
+    def _compress(self, path: str) -> None:
+        last_time = rfc3339(max(lines.last_ns for lines in self._lines.values()))
+        try:
+            self._compressor = compress.start(path, last_time, self._report)
+        except OSError as error:  # then it stays as it is, and is read as well
+            self._report(f"log: compressing {path}: {error}")
 
     def _shift(self) -> None:
         path, keep = self._log.path, self._log.max_file

@@ -161,6 +161,15 @@ def test_compressed_rotation(docker: Docker, driver: str) -> None:
     assert docker("logs", "--since", "10m", id).split() == shown
 
 
+def test_compression_stays_out_of_the_container(docker: Docker) -> None:
+    """What compresses is no process of the container's, and execs afterwards still are."""
+    script = "seq 1 9000; echo last; exec sleep 1000"
+    id = docker("run", "-d", "--log-driver", "local", "--log-opt", "max-size=20k", "busybox", "sh", "-c", script)
+    eventually(lambda: docker("logs", "--tail", "1", id) == "last")
+    assert docker("exec", id, "sh", "-c", "readlink /proc/self/ns/pid") == docker("exec", id, "readlink", "/proc/1/ns/pid")
+    assert docker("exec", id, "ps", "-o", "comm").split() == ["COMMAND", "sleep", "ps"]
+
+
 def test_the_local_driver(docker: Docker) -> None:
     id = finished(docker, "echo one; echo; printf 'three and\\n no end'", "--log-driver", "local")
     assert docker("logs", id) == "one\n\nthree and\n no end"
