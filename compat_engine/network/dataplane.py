@@ -42,13 +42,15 @@ class Dataplane:
                 self._open[endpoint.key] = endpoint
         await self._sweep_networks()
         await self._sweep_veths()
-        if "ip" in (tables := await self._tables()):
+        chains = await self._edge.nft_list("chains")
+        ours = firewall.families(chains, self._table)
+        if "ip" in ours:
             await self._edge.nft(f"delete table ip {self._table}\n")  # written by versions that knew IPv4 alone
-        if self._bridges or "inet" in tables:
+        if self._bridges or "inet" in ours:
             await self._rebuild()
         self._repairs = asyncio.get_running_loop().create_task(self._repair())
         await self._edge.watch(self._table, self._lost.set)
-        for chain in firewall.dropping_chains(await self._edge.nft_list("chains"), self._table):
+        for chain in firewall.dropping_chains(chains, self._table):
             log.warning("nftables chain %s drops forwarded packets by default: containers may not reach the network", chain)
 
     async def close(self) -> None:
@@ -131,11 +133,6 @@ class Dataplane:
                 await self._edge.forget_udp(ports)
         except Internal as error:
             log.warning("%s: a UDP client that never pauses may go on talking to where it did before", error)
-
-    async def _tables(self) -> set[str]:
-        """The families with a table of our name."""
-        found = (item.get("table", {}) for item in await self._edge.nft_list("tables"))
-        return {table["family"] for table in found if table.get("name") == self._table}
 
     async def _make(self, id: str, plan: HostPlan) -> None:
         alias = f"{self._table} {id}"

@@ -88,6 +88,11 @@ def remove_table(table: str) -> str:
     return f"add table inet {table}\ndelete table inet {table}\n"
 
 
+def families(chains: Iterable[dict[str, object]], table: str) -> set[object]:
+    """Of `list chains` as objects: those with a table of that name."""
+    return {chain["family"] for item in chains if isinstance(chain := item.get("chain"), dict) and chain.get("table") == table}
+
+
 def dropping_chains(chains: Iterable[dict[str, object]], table: str) -> list[str]:
     """Of `list chains` as objects: other people's base chains that drop what is forwarded, whatever our own table accepts."""
     return [
