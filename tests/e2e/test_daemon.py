@@ -125,6 +125,27 @@ def test_a_container_that_waits_for_its_next_try_goes_on_with_the_next_daemon(en
     assert own.inspect("on-failure-1")["RestartCount"] == 1
 
 
+LOG_SETTINGS = {"log-driver": "local", "log-opts": {"max-size": "1m", "max-file": "2"}}
+
+
+@pytest.mark.parametrize("engine_daemon", [{"settings": LOG_SETTINGS}], indirect=True)
+def test_the_daemon_s_log_driver(engine_daemon: Daemon, own: Docker) -> None:
+    assert own("info", "-f", "{{.LoggingDriver}}") == "local"
+    id = own("run", "-d", "--network", "none", "--log-opt", "max-file=3", "busybox", "echo", "hi")
+    own("wait", id)
+    assert own("logs", id) == "hi"
+    assert own.inspect(id)["HostConfig"]["LogConfig"] == {"Type": "local", "Config": {"max-size": "1m", "max-file": "3"}}
+    other = own("create", "--log-driver", "json-file", "busybox")
+    assert own.inspect(other)["HostConfig"]["LogConfig"] == {"Type": "json-file", "Config": {}}
+
+
+def test_a_log_option_that_does_not_exist_stops_the_start(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "compat_engine", "--data-root", str(tmp_path), "--log-opt", "nosuch=1"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert "failed to set log opts: unknown log opt 'nosuch' for json-file log driver" in done.stderr
+
+
 def test_a_hangup_loads_the_configuration_anew(engine_daemon: Daemon, own: Docker) -> None:
     assert engine_daemon.process is not None
     pid = engine_daemon.process.pid
