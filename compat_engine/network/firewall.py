@@ -107,11 +107,13 @@ def dropping_chains(chains: Iterable[dict[str, object]], table: str) -> list[str
 
 def _network_rules(bridges: Sequence[BridgePlan]) -> Iterable[tuple[str, str]]:
     for plan in bridges:
-        for family, subnet, mode in (("ip", plan.subnet, plan.mode), ("ip6", plan.subnet6, plan.mode6)):
+        families = (("ip", plan.subnet, plan.mode, plan.source), ("ip6", plan.subnet6, plan.mode6, plan.source6))
+        for family, subnet, mode, source in families:
             if not subnet or mode == ROUTED:
                 continue
             if plan.masquerade:
-                yield "postrouting", f'{family} saddr {subnet} oifname != "{plan.name}" masquerade'
+                act = f"snat {family} to {source}" if source else "masquerade"
+                yield "postrouting", f'{family} saddr {subnet} oifname != "{plan.name}" {act}'
             # A container that reaches its own network through a published port: the answer must come back through the host.
             yield "postrouting", f'{family} saddr {subnet} oifname "{plan.name}" ct status dnat masquerade'
     yield "forward", "iifname != @bridges oifname != @bridges accept"
@@ -130,6 +132,8 @@ def _network_rules(bridges: Sequence[BridgePlan]) -> Iterable[tuple[str, str]]:
     yield "forward", "ip daddr . meta l4proto . th dport @open accept"
     yield "forward", "ip6 daddr . meta l4proto . th dport @open6 accept"
     for plan in bridges:
+        for name in plan.trusted:
+            yield "forward", f'iifname "{name}" oifname "{plan.name}" accept'
         for mode, family, echo in ((plan.mode, "ipv4", "icmp"), (plan.mode6, "ipv6", "ipv6-icmp")):
             if mode == UNPROTECTED:
                 yield "forward", f'oifname "{plan.name}" meta nfproto {family} accept'

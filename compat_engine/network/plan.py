@@ -12,7 +12,9 @@ NAT, UNPROTECTED, ROUTED, ISOLATED = "nat", "nat-unprotected", "routed", "isolat
 class BridgePlan:
     """A bridge on the host. addresses are in CIDR form; a subnet is "" where the network lacks that family.
 
-    mode and mode6 say how containers are reached from outside. alias marks the bridge as this daemon's.
+    mode and mode6 say how containers are reached from outside. source and source6: the host's address that masqueraded packets
+    get, "" for that of the interface they leave by. trusted: interfaces from which every port of every container is reached.
+    alias marks the bridge as this daemon's.
     """
 
     name: str
@@ -27,6 +29,9 @@ class BridgePlan:
     internal: bool = False
     mode: str = NAT
     mode6: str = NAT
+    source: str = ""
+    source6: str = ""
+    trusted: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

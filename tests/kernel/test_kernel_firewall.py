@@ -210,9 +210,7 @@ async def test_the_table_of_a_version_before_goes(host: Namespace, tmp_path: Pat
         assert set(host.run("nft", "list", "tables").splitlines()) == {f"table inet {TABLE}", "table ip others"}
 
 
-async def test_without_icc_a_link_opens_what_it_leads_to(
-    host: Namespace, servers: dict[str, Namespace], tmp_path: Path
-) -> None:
+async def test_without_icc_a_link_opens_what_it_leads_to(host: Namespace, servers: dict[str, Namespace], tmp_path: Path) -> None:
     async with opened(tmp_path, replace(CONFIG, icc=False)) as networks:
         a, b = [await join(networks, servers, name, "bridge") for name in "ab"]
         assert silent(servers["a"], b, 80)
@@ -229,3 +227,27 @@ async def test_without_icc_a_link_opens_what_it_leads_to(
         await networks.link("a", [Reach(b, "tcp", 80)])
         await networks.release("a")
         assert "80" not in host.run("nft", "list", "set", "inet", TABLE, "linked")
+
+
+async def test_an_interface_that_is_trusted_and_a_source_of_ones_own(
+    host: Namespace, neighbour: Namespace, servers: dict[str, Namespace], tmp_path: Path
+) -> None:
+    source, source6 = HOST.rpartition(".")[0] + ".77", HOST6 + "77"
+    host.run("ip", "address", "add", f"{source}/24", "dev", "wire")
+    host.run("ip", "address", "add", f"{source6}/64", "dev", "wire", "nodad")
+    options = {"com.docker.network.host_ipv4": source, "com.docker.network.host_ipv6": source6}
+    trusting = {"com.docker.network.bridge.trusted_host_interfaces": "other:wire"}
+    async with opened(tmp_path) as networks:
+        plain = await networks.create(Network("", "plain", "bridge", "", enable_ipv6=True, options=options))
+        trusted = await networks.create(Network("", "trusted", "bridge", "", enable_ipv6=True, options=trusting))
+        for network in (plain, trusted):
+            route_to(neighbour, network)
+        a, b = [await join(networks, servers, name, network) for name, network in (("a", "plain"), ("b", "trusted"))]
+        assert silent(neighbour, a, 80)
+        assert ask(neighbour, b, 80) == f"b {NEIGHBOUR}"
+        servers["outside"] = server("outside", "nsenter", "-t", str(neighbour.pid), "-n")
+        assert ask(servers["a"], NEIGHBOUR, 80) == f"outside {source}"
+        assert ask(servers["a"], NEIGHBOUR6, 80) == f"outside {source6}"
+        assert ask(servers["b"], NEIGHBOUR, 80) == f"outside {HOST}"
+        with pytest.raises(InvalidParameter, match=r"failed to parse com.docker.network.host_ipv4 value: x \(nil ip\)"):
+            await networks.create(Network("", "odd", "bridge", "", options={"com.docker.network.host_ipv4": "x"}))

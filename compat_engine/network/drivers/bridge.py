@@ -16,6 +16,8 @@ from compat_engine.network.plan import DEFAULT_MTU, ISOLATED, BridgePlan, VethPl
 PREFIX = "com.docker.network.bridge."
 NAME, MASQUERADE, ICC = PREFIX + "name", PREFIX + "enable_ip_masquerade", PREFIX + "enable_icc"
 HOST_BINDING, DEFAULT_BRIDGE = PREFIX + "host_binding_ipv4", PREFIX + "default_bridge"
+HOST_ADDRESSES = {4: "com.docker.network.host_ipv4", 6: "com.docker.network.host_ipv6"}  # of outgoing packets
+TRUSTED = PREFIX + "trusted_host_interfaces"  # separated by colons
 INHIBIT_IPV4 = PREFIX + "inhibit_ipv4"  # the bridge itself gets no IPv4 address
 PUBLISH_VIA = "compat-engine.publish-via"
 MTU, INTERFACE_PREFIX = "com.docker.network.driver.mtu", "com.docker.network.container_iface_prefix"
@@ -34,6 +36,11 @@ class Bridge:
             boolean(network, option, True)
         mtu(network)
         host_binding(network)
+        for version, option in HOST_ADDRESSES.items():
+            _address_option(network, option, version)
+        for name in _trusted(network):
+            if not INTERFACE_NAME.fullmatch(name):
+                raise InvalidParameter(f"invalid interface name {name!r} in {TRUSTED}")
         if (way := network.options.get(PUBLISH_VIA, "nat")) not in ("nat", "input"):
             raise InvalidParameter(f"failed to parse {PUBLISH_VIA} value: {way} (nat or input is wanted)")
         if network.enable_ipv6 and not HAS_IPV6:
@@ -72,6 +79,9 @@ class Bridge:
             internal=network.internal,
             mode=gateway_mode(network, 4),
             mode6=gateway_mode(network, 6),
+            source=_address_option(network, HOST_ADDRESSES[4], 4),
+            source6=_address_option(network, HOST_ADDRESSES[6], 6),
+            trusted=_trusted(network),
         )
 
     def plug(self, network: Network, endpoint: Endpoint) -> Endpoint:
@@ -126,6 +136,19 @@ def boolean(network: Network, option: str, default: bool) -> bool:
     if value not in _TRUE + _FALSE:
         raise InvalidParameter(f'failed to parse {option} value: {value} (strconv.ParseBool: parsing "{value}": invalid syntax)')
     return value in _TRUE
+
+
+def _address_option(network: Network, option: str, version: int) -> str:
+    """ "" without the option. Raises InvalidParameter."""
+    value = network.options.get(option, "")
+    address = parse_address(value)
+    if option in network.options and (not address or address.version != version):
+        raise InvalidParameter(f"failed to parse {option} value: {value} (nil ip)")
+    return str(address) if address else ""
+
+
+def _trusted(network: Network) -> tuple[str, ...]:
+    return tuple(name for name in network.options.get(TRUSTED, "").split(":") if name)
 
 
 def mtu(network: Network) -> int:
