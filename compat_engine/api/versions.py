@@ -6,6 +6,7 @@ refuse. Additions that older clients simply ignore have no step.
 """
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -118,6 +119,15 @@ def _without_query(*names: str) -> Callable[["MultiDict[str]"], None]:
             query.popall(name, None)
 
     return step
+
+
+def _named_images(query: "MultiDict[str]") -> None:
+    """`filter` was a pattern of names before it was one of the filters."""
+    word = query.pop("filter", "")
+    with suppress(msgspec.DecodeError):  # filters that cannot be read are refused later
+        filters = msgspec.json.decode(query.get("filters") or "{}")
+        if word and isinstance(filters, dict):
+            query["filters"] = msgspec.json.encode({**filters, "reference": [word]}).decode()
 
 
 # Requests
@@ -338,6 +348,7 @@ CHANGES: tuple[Change, ...] = (
     Change((1, 40), (CREATE,), request=_shareable_ipc),
     Change((1, 40), (UPDATE,), request=_without("PidsLimit")),
     Change((1, 41), (CREATE,), query=_without_query("platform")),
+    Change((1, 41), (IMAGES,), query=_named_images),
     Change((1, 42), (CREATE,), request=_lenient_mounts),
     Change((1, 42), STOPS, query=_without_query("signal")),
     Change((1, 42), (EXEC_CREATE, EXEC_START), request=_without("ConsoleSize")),
