@@ -4,21 +4,25 @@ shows."""
 import json
 import re
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from compat_engine.engine.logtag import Value, render
 from compat_engine.engine.records import ContainerRecord
 from compat_engine.errors import InvalidParameter
 from compat_engine.ids import short
 
-_GO_ERRORS = {  # Python's words for a bad expression -> Go's
-    "missing ), unterminated subpattern": "missing closing )",
-    "unterminated character set": "missing closing ]",
-    "nothing to repeat": "missing argument to repetition operator",
-    "multiple repeat": "invalid nested repetition operator",
-    "unbalanced parenthesis": "unexpected )",
-    "bad escape (end of pattern)": "trailing backslash at end of expression",
-    "min repeat greater than max repeat": "invalid repeat count",
+# Python's words for a bad expression -> Go's, and the part of the expression that Go shows; the number is Python's position
+_GO_ERRORS: dict[str, tuple[str, Callable[[str, int], str]]] = {
+    "missing ), unterminated subpattern": ("missing closing )", lambda pattern, at: pattern),
+    "unterminated character set": ("missing closing ]", lambda pattern, at: pattern[at:]),
+    "nothing to repeat": ("missing argument to repetition operator", lambda pattern, at: pattern[at]),
+    "multiple repeat": ("invalid nested repetition operator", lambda pattern, at: pattern[at - 1 : at + 1]),
+    "unbalanced parenthesis": ("unexpected )", lambda pattern, at: pattern),
+    "bad escape (end of pattern)": ("trailing backslash at end of expression", lambda pattern, at: ""),
+    "min repeat greater than max repeat": (
+        "invalid repeat count",
+        lambda pattern, at: pattern[at - 1 : pattern.index("}", at) + 1],
+    ),
 }
 
 
@@ -48,8 +52,8 @@ def _compiled(pattern: str) -> re.Pattern[str]:
     try:
         return re.compile(pattern)
     except re.error as error:
-        words = _GO_ERRORS.get(error.msg.partition(" at position")[0], error.msg)
-        raise InvalidParameter(f"error parsing regexp: {words}: `{pattern[error.pos or 0 :]}`") from error
+        words, shown = _GO_ERRORS.get(error.msg, (error.msg, lambda pattern, at: pattern))
+        raise InvalidParameter(f"error parsing regexp: {words}: `{shown(pattern, error.pos or 0)}`") from error
 
 
 def _go_json(values: dict[str, str]) -> str:
