@@ -18,6 +18,7 @@ from typing import TypeVar
 from compat_engine.errors import Internal
 
 T = TypeVar("T")
+_RESERVE = 1 << 20  # bytes
 _TABLE = re.compile(r"[a-z_]+")
 
 
@@ -38,12 +39,16 @@ class Records:
     """Open with `Records(path)`, end with `close()`. Tables come into being when first named. Raises Internal on a full disk.
 
     volatile: the file is in memory (tmpfs) and ends with the boot, so nothing waits for a disk and no thread is needed.
+
+    A little room is set aside beside the file: on a full disk it lets deletions through, which make room again.
     """
 
     def __init__(self, path: Path, volatile: bool = False) -> None:
         self._connection = _connect(path, "OFF" if volatile else "FULL")
         self._worker = None if volatile else ThreadPoolExecutor(1, thread_name_prefix="records")
         self._tables: set[str] = set()
+        self._reserve = None if volatile else path.with_name(f"{path.name}-reserve")
+        self._set_aside()
 
     async def load(self, table: str) -> dict[str, str]:
         """key -> document of every row."""
@@ -88,10 +93,31 @@ class Records:
         if not durable:
             self._connection.execute("PRAGMA synchronous=NORMAL")  # in the log, which the next durable commit syncs whole
         try:
-            self._write(changes)
+            self._write_or_make_room(changes)
         finally:
             if not durable:
                 self._connection.execute("PRAGMA synchronous=FULL")
+
+    def _write_or_make_room(self, changes: Sequence[Put | Delete]) -> None:
+        try:
+            self._write(changes)
+        except sqlite3.OperationalError as error:
+            deletes = any(isinstance(change, Delete) for change in changes)
+            if self._reserve is None or not deletes or error.sqlite_errorcode != sqlite3.SQLITE_FULL:
+                raise
+            self._reserve.unlink(missing_ok=True)
+            self._write(changes)
+        else:
+            self._set_aside()
+
+    def _set_aside(self) -> None:
+        if self._reserve is None or self._reserve.exists():
+            return
+        try:
+            with self._reserve.open("wb") as file:
+                os.posix_fallocate(file.fileno(), 0, _RESERVE)
+        except OSError:  # when there is room again
+            self._reserve.unlink(missing_ok=True)
 
     def _write(self, changes: Sequence[Put | Delete]) -> None:
         with self._connection:
