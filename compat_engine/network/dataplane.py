@@ -64,7 +64,7 @@ class Dataplane:
         await self._sweep_veths()
         await self._edge.nft(firewall.remove_table(self._table))
         for plan in self._bridges.values():
-            await self._edge.delete_link(plan.name)
+            await self._edge.retire_link(plan.name, plan.alias)
         for parent in self._parents.values():
             await self._drop_parent(parent)
 
@@ -75,7 +75,7 @@ class Dataplane:
 
     async def remove_network(self, id: str) -> None:
         if plan := self._bridges.pop(id, None):
-            await asyncio.gather(self._rebuild(), self._edge.delete_link(plan.name))
+            await asyncio.gather(self._rebuild(), self._edge.retire_link(plan.name, plan.alias))
         if parent := self._parents.pop(id, None):
             await self._drop_parent(parent)
 

@@ -11,7 +11,7 @@ import logging
 import os
 import socket
 from collections.abc import Callable, Collection, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from ipaddress import ip_interface
 from pathlib import Path
@@ -49,6 +49,9 @@ class Edge(Protocol):
 
     async def delete_link(self, name: str) -> None:
         """Gone on return; one that is not there is no error."""
+
+    async def retire_link(self, name: str, alias: str) -> None:
+        """If it bears that alias: nothing of that name and no route through it on return, the interface itself soon after."""
 
     async def connect(self, plan: VethPlan, pid: int) -> None:
         """The veth, and lo, addresses and routes in the network namespace of `pid`."""
@@ -135,6 +138,9 @@ class LinuxEdge:
 
     async def delete_link(self, name: str) -> None:
         await self._run(f"delete interface {name}", _delete_link, self._removals, name, worker=self._remover)
+
+    async def retire_link(self, name: str, alias: str) -> None:
+        await self._run(f"delete interface {name}", self._retire_link, name, alias)
 
     async def connect(self, plan: VethPlan, pid: int) -> None:
         await self._run(f"connect interface {plan.host_name} to bridge {plan.bridge}", self._connect, plan, pid)
@@ -232,6 +238,13 @@ class LinuxEdge:
             if plan.mode6 == ISOLATED:  # not even the link-local address that the kernel makes
                 _sysctl(f"ipv6/conf/{plan.name}/disable_ipv6", "1")
 
+    def _retire_link(self, name: str, alias: str) -> None:
+        link = self._netlink.link(name)
+        if link and link.alias == alias:
+            gone = f"gone-{link.index}"
+            self._netlink.request(netlink.retired(link.index, gone))
+            self._remover.submit(_delete_link, self._removals, gone).add_done_callback(_report)
+
     def _connect(self, plan: VethPlan, pid: int) -> None:
         bridge = self._netlink.link(plan.bridge)
         if not bridge:
@@ -290,6 +303,11 @@ class LinuxEdge:
         with _namespace(pid) as namespace, _socket_in(namespace) as inside:
             if link := inside.link(interface):
                 inside.request([netlink.default_route(gateway, link.index)])
+
+
+def _report(removal: "Future[None]") -> None:
+    if error := removal.exception():
+        log.warning("an interface that nothing uses any more stays until the next start: %s", error)
 
 
 def _delete_link(through: NetlinkSocket, name: str) -> None:

@@ -49,6 +49,10 @@ class FakeEdge:
         for interfaces in self.namespaces.values():
             interfaces[:] = [plan for plan in interfaces if not isinstance(plan, VethPlan) or plan.host_name != name]
 
+    async def retire_link(self, name: str, alias: str) -> None:
+        if (link := self.host_links.get(name)) and link.alias == alias:
+            await self.delete_link(name)
+
     async def connect(self, plan: VethPlan, pid: int) -> None:
         self._perhaps_refuse("connect")
         if plan.bridge not in self.host_links:

@@ -151,6 +151,12 @@ def port_up(name: str, alias: str, isolated: bool) -> Message:
     )
 
 
+def retired(index: int, name: str) -> list[Message]:
+    """Down, so that its routes and neighbours are gone, and under another name."""
+    down = Message(RTM_NEWLINK, _IFINFO.pack(0, 0, index, 0, IFF_UP))
+    return [down, Message(RTM_SETLINK, _IFINFO.pack(0, 0, index, 0, 0) + text(IFLA_IFNAME, name))]
+
+
 def delete_link(name: str) -> Message:
     return Message(RTM_DELLINK, _NO_LINK + text(IFLA_IFNAME, name))
 

@@ -209,3 +209,13 @@ async def test_an_interface_of_ones_own_name_and_sysctls(host: Namespace, server
         with pytest.raises(Internal, match="No such file"):
             await networks.connect(endpoint, servers["b"].pid)
         assert endpoint.host_interface not in host.run("ip", "-o", "link")
+
+
+async def test_a_bridge_goes_with_its_network_unless_it_is_somebody_elses(host: Namespace, tmp_path: Path) -> None:
+    host.run("ip", "link", "add", "theirs", "type", "bridge")
+    async with opened(tmp_path) as networks:
+        for name in ("ours", "theirs"):
+            options = {"com.docker.network.bridge.name": name}
+            await networks.remove(await networks.create(Network("", name, "bridge", "", options=options)))
+            assert (name in host.run("ip", "-o", "link")) is (name == "theirs")
+    assert "gone-" not in host.run("ip", "-o", "link")
