@@ -57,11 +57,13 @@ def _delegate(parent: str) -> None:
 
 def _configure(item: CgroupDir) -> None:
     for name, same in groupby(item.writes, lambda write: write[0]):
-        values = [value for _, value in same]
+        value = ""
         try:
-            files.write(f"{item.path}/{name}", *values)
+            with files.writing(f"{item.path}/{name}") as fd:
+                for _, value in same:
+                    os.write(fd, value.encode())
         except OSError as error:
-            text = f'failed to write "{", ".join(values)}": write {item.path}/{name}: {reason(error)}'
+            text = f'failed to write "{value}": write {item.path}/{name}: {reason(error)}'
             raise Failure(error.errno or 0, "cgroup", f"{_LIMITS}{text}") from error
     if item.device_program:
         try:

@@ -1,6 +1,8 @@
 """Whole small files by descriptor: open() would bring the io and codecs machinery into every shim's memory."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 _LEAST = 1 << 12  # bytes a read; kernel files tell no size
 
@@ -17,12 +19,18 @@ def read(path: str, directory: int | None = None) -> bytes:
         os.close(fd)
 
 
-def write(path: str, *values: str) -> None:
-    """To a file that exists, each in one write(2), as kernel files want it."""
+def write(path: str, value: str) -> None:
+    """To a file that exists, in one write(2), as kernel files want it."""
+    with writing(path) as fd:
+        os.write(fd, value.encode())
+
+
+@contextmanager
+def writing(path: str) -> Iterator[int]:
+    """A descriptor for writing to a file that exists."""
     fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
     try:
-        for value in values:
-            os.write(fd, value.encode())
+        yield fd
     finally:
         os.close(fd)
 
