@@ -36,15 +36,14 @@ def _has_label(word: str, labels: Mapping[str, str]) -> bool:
 
 
 def boolean_filter(filters: Filters, key: str) -> bool | None:
-    """The one boolean of `key`, None when it is not asked for. Raises InvalidParameter."""
-    values = filters.get(key, ())
-    if not values:
+    """The boolean among the values of `key`, None when it is not asked for. Raises InvalidParameter for none, and for both."""
+    values = filters.get(key)
+    if values is None:
         return None
-    known = {"1": True, "true": True, "0": False, "false": False}
-    found = {known.get(value.lower()) for value in values}
-    if None in found or len(found) > 1:
-        raise InvalidParameter(f"invalid filter '{key}=[{' '.join(values)}]'")
-    return found.pop()
+    true, false = not {"1", "true"}.isdisjoint(values), not {"0", "false"}.isdisjoint(values)
+    if true == false:
+        raise InvalidParameter(f"invalid filter '{key}=[{' '.join(values)}]'" if values else f"invalid filter '{key}'")
+    return true
 
 
 def any_match(patterns: Sequence[str], candidates: Sequence[str]) -> bool:

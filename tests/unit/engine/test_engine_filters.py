@@ -28,6 +28,10 @@ def test_boolean() -> None:
     assert boolean_filter({"dangling": ["false"]}, "dangling") is False
     with pytest.raises(InvalidParameter, match=r"invalid filter 'dangling=\[x\]'"):
         boolean_filter({"dangling": ["x"]}, "dangling")
+    assert boolean_filter({"dangling": ["x", "true"]}, "dangling") is True  # the CLI adds its own
+    for values, text in (([], "'dangling'"), (["true", "0"], r"'dangling=\[true 0\]'")):
+        with pytest.raises(InvalidParameter, match=f"invalid filter {text}"):
+            boolean_filter({"dangling": values}, "dangling")
 
 
 def test_times() -> None:
