@@ -1,5 +1,6 @@
 """Ports for tests to publish or to listen on, and what is served there."""
 
+import errno
 import http.client
 import random
 import socket
@@ -8,7 +9,7 @@ _PORTS = range(20000, 30000)  # below those that the kernel gives away: nobody e
 
 
 def free_port(address: str = "", count: int = 1, kind: int = socket.SOCK_STREAM) -> int:
-    """The first of `count` ports in a row that nobody has at the moment."""
+    """The first of `count` ports in a row that nobody has at the moment. Raises OSError for an address that is not this host's."""
     while True:
         first = random.SystemRandom().choice(_PORTS)
         if all(can_bind(first + more, address, kind) for more in range(count)):
@@ -19,7 +20,9 @@ def can_bind(port: int, address: str = "", kind: int = socket.SOCK_STREAM) -> bo
     with socket.socket(socket.AF_INET, kind) as probe:
         try:
             probe.bind((address, port))
-        except OSError:
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
             return False
         return True
 
