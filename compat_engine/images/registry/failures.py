@@ -6,6 +6,8 @@ import os
 import re
 import socket
 import ssl
+import time
+from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import Any
 
@@ -75,7 +77,7 @@ async def refusal(response: aiohttp.ClientResponse) -> Refused:
         body = await response.content.read(_BODY)
     except (aiohttp.ClientError, TimeoutError):
         body = b""
-    found = refused(response.status, body, _seconds(response.headers.get("Retry-After", "")))
+    found = refused(response.status, body, seconds(response.headers.get("Retry-After", "")))
     scope = [header for header in response.headers.getall("WWW-Authenticate", []) if 'error="insufficient_scope"' in header]
     return Refused(found.status, "DENIED", ": ".join(_KNOWN["DENIED"]), found.retry_after) if scope else found
 
@@ -184,6 +186,11 @@ def _phrase(status: int) -> str:
         return ""
 
 
-def _seconds(text: str) -> float:
-    """Retry-After in seconds; its other form, a date, is rare and taken for none."""
-    return float(text) if text.isdigit() else 0.0
+def seconds(text: str) -> float:
+    """Retry-After (RFC 9110, 10.2.3): a number of seconds or a date; 0 for neither."""
+    if text.isdecimal():
+        return float(text)
+    try:
+        return max(parsedate_to_datetime(text).timestamp() - time.time(), 0.0)
+    except (ValueError, OverflowError):
+        return 0.0

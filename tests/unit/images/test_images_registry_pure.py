@@ -2,7 +2,9 @@
 
 import base64
 import json
+import time
 from contextlib import suppress
+from email.utils import formatdate
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,7 @@ from compat_engine.config import Config, from_arguments
 from compat_engine.engine.transfers import platform_of
 from compat_engine.errors import Internal, InvalidParameter
 from compat_engine.images.registry.auth import Credentials, challenges, parse_credentials
-from compat_engine.images.registry.failures import refused
+from compat_engine.images.registry.failures import refused, seconds
 from compat_engine.images.registry.hosts import HUB, Hosts
 from compat_engine.images.registry.manifest import choose, is_index, parse, platforms, read_manifest
 from compat_engine.images.registry.progress import drawn, human
@@ -71,6 +73,14 @@ def test_challenges() -> None:
 )
 def test_refusals_in_docker_words(status: int, body: bytes, text: str) -> None:
     assert str(refused(status, body)) == text
+
+
+@pytest.mark.parametrize(
+    "header, pause",
+    [("", 0), ("120", 120), ("soon", 0), ("Wed, 21 Oct 2015 07:28:00 GMT", 0), (formatdate(time.time() + 3600, usegmt=True), 3600)],
+)
+def test_when_to_come_back(header: str, pause: float) -> None:
+    assert seconds(header) == pytest.approx(pause, abs=600)
 
 
 @pytest.mark.parametrize(
