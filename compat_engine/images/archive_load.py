@@ -105,7 +105,10 @@ class _Archive:
 
     def _listed(self) -> Iterator[Incoming]:
         """What manifest.json says."""
-        for item in _objects(self._json("manifest.json")):
+        manifest = self._json("manifest.json")
+        if manifest is None:
+            raise InvalidParameter("invalid manifest, manifest cannot be null (but can be [])")
+        for item in _objects(manifest):
             layers = [self._layer(self._file(path)) for path in _strings(item.get("Layers"))]
             names = tuple(_tagged(name) for name in _strings(item.get("RepoTags")))
             yield Incoming(self._bytes(self._file(_string(item.get("Config")))), tuple(layers), names)
