@@ -158,8 +158,7 @@ def _bind_mount(mount: Mount, destination: str) -> tuple[MountPoint, VolumeReque
         raise InvalidParameter(
             f"invalid mount config for type \"bind\": invalid mount path: '{source}' mount path must be absolute"
         )
-    if not (options and options.CreateMountpoint) and not os.path.lexists(source):
-        raise InvalidParameter(f'invalid mount config for type "bind": bind source path does not exist: {source}')
+    _check_source(mount)
     propagation = (options.Propagation if options else "") or "rprivate"
     if propagation not in PROPAGATIONS:
         raise InvalidParameter(f'invalid mount config for type "bind": invalid propagation mode: {propagation}')
@@ -169,6 +168,19 @@ def _bind_mount(mount: Mount, destination: str) -> tuple[MountPoint, VolumeReque
     return MountPoint(
         "bind", posixpath.normpath(source), destination, rw=not mount.ReadOnly, propagation=propagation, flags=flags
     ), None
+
+
+def check_sources(host: HostConfig) -> None:
+    """What Mounts bind must be there at each start, unlike the sources of Binds, which are made. Raises InvalidParameter."""
+    for mount in host.Mounts or ():
+        if mount.Type == "bind":
+            _check_source(mount)
+
+
+def _check_source(mount: Mount) -> None:
+    made = mount.BindOptions and mount.BindOptions.CreateMountpoint
+    if not made and not os.path.lexists(mount.Source):
+        raise InvalidParameter(f'invalid mount config for type "bind": bind source path does not exist: {mount.Source}')
 
 
 def _volume_mount(mount: Mount, destination: str) -> tuple[MountPoint, VolumeRequest | None]:

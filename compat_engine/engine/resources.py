@@ -56,8 +56,8 @@ def devices(host: HostConfig) -> tuple[tuple[Device, ...], tuple[DeviceRule, ...
     for mapping in host.Devices or ():
         found = list(_mapped(mapping))
         nodes += found
-        access = mapping.CgroupPermissions or "rwm"
-        rules += [DeviceRule(True, node.kind, node.major, node.minor, access) for node in found]
+        access = "".join(letter for letter in "rwm" if letter in (mapping.CgroupPermissions or "rwm"))
+        rules += [DeviceRule(True, node.kind, node.major, node.minor, access) for node in found if access]
     rules += [parse_rule(text) for text in host.DeviceCgroupRules or ()]
     return tuple(nodes), tuple(rules)
 

@@ -3,11 +3,13 @@
 import os
 import re
 import signal
+from ipaddress import ip_address
 from pathlib import Path
 
 from compat_engine.engine import logconfig
 from compat_engine.engine.security import parse_security
 from compat_engine.errors import Internal, InvalidParameter
+from compat_engine.network.files import split_extra_host
 from compat_engine.runtime.capabilities import resolve
 from compat_engine.runtime.cgroups.devices import parse_rule
 from compat_engine.wire.container import Config, HostConfig
@@ -65,6 +67,10 @@ def _identity(config: Config, host: HostConfig) -> None:
         name, _, address = entry.partition(":") if "=" not in entry else entry.partition("=")
         if not name or not address:
             raise InvalidParameter(f'bad format for add-host: "{entry}"')
+        try:
+            split_extra_host(entry, ("its address is known at the start",))
+        except ValueError as error:
+            raise InvalidParameter(str(error)) from error
 
 
 def _restart(config: Config, host: HostConfig) -> None:
@@ -93,6 +99,8 @@ def _modes(config: Config, host: HostConfig) -> list[str]:
         if mode not in fixed and not shared:
             raise InvalidParameter(f"invalid {kind} mode: {mode}")
     network = host.NetworkMode
+    if network == "container:":
+        raise InvalidParameter("Invalid network mode: invalid container format container:<name|id>")
     if network.startswith("container:"):
         if config.Hostname:
             raise InvalidParameter("conflicting options: hostname and the network mode")
@@ -248,7 +256,12 @@ def _absent(config: Config, host: HostConfig) -> None:
 
 
 def validate_start(host: HostConfig) -> None:
-    """What Docker notices only at start. Raises InvalidParameter, Internal."""
+    """What Docker notices only at start. Raises Internal."""
+    for server in host.Dns or ():
+        try:
+            ip_address(server)
+        except ValueError as error:
+            raise Internal(f'bad nameserver address {server}: ParseAddr("{server}"): unable to parse IP') from error
     for name in host.Sysctls or {}:
         if not _SYSCTL.fullmatch(name):
             raise Internal(f'sysctl "{name}" is not in a separate kernel namespace')
@@ -256,4 +269,4 @@ def validate_start(host: HostConfig) -> None:
             raise Internal(f'sysctl "{name}" not allowed in host network namespace')
     for request in host.DeviceRequests or ():
         text = "[" + " ".join(f"[{' '.join(group)}]" for group in request.Capabilities or ()) + "]"
-        raise InvalidParameter(f'could not select device driver "{request.Driver}" with capabilities: {text}')
+        raise Internal(f'could not select device driver "{request.Driver}" with capabilities: {text}')

@@ -49,9 +49,11 @@ class SeccompCache:
 
 
 def compile_text(text: str, caps: frozenset[str], target: Target | None = None) -> bytes:
-    """`compile_profile` of JSON text. Raises InvalidParameter with Docker's words before the reason."""
+    """`compile_profile` of JSON text, nothing for a profile without content. Raises InvalidParameter with Docker's words before
+    the reason."""
     try:
-        return compile_profile(_decode(text), caps, target)
+        raw = _decode(text)
+        return compile_profile(raw, caps, target) if raw.get("defaultAction") or raw.get("syscalls") else b""
     except ValueError as error:
         raise InvalidParameter(f"Decoding seccomp profile failed: {error}") from error
 

@@ -170,6 +170,8 @@ each(
         ("pid", rejects(400, "invalid PID mode: bogus", {"PidMode": "bogus"})),
         ("ipc", rejects(400, "invalid IPC mode: bogus", {"IpcMode": "bogus"})),
         ("uts", rejects(400, "invalid UTS mode: bogus", {"UTSMode": "bogus"})),
+        ("network of no container", rejects(400, "invalid container format container:<name|id>", {"NetworkMode": "container:"})),
+        ("add-host", rejects(400, 'invalid IP address in add-host: "b"', {"ExtraHosts": ["a:b"]})),
         ("runtime", rejects(400, "unknown or invalid runtime name: bogus", {"Runtime": "bogus"})),
         ("isolation", rejects((400, 500), 'Invalid isolation: "hyperv"', {"Isolation": "hyperv"})),
     ],

@@ -102,11 +102,13 @@ def start_by_prefix(engine: Engine) -> None:
     expect(engine.state(container)["Running"], "it runs")
 
 
-def fails(code: int, statuses: tuple[int, ...], message: str, *command: str, **config: Any) -> Body:
+def fails(
+    code: int, statuses: tuple[int, ...], message: str, *command: str, host: dict[str, Any] | None = None, **config: Any
+) -> Body:
     """The start is refused, and the state tells the exit code and the error."""
 
     def run(engine: Engine) -> None:
-        container = engine.create(*command, host=NONE, **config)
+        container = engine.create(*command, host={**NONE, **(host or {})}, **config)
         refused(engine.client.post(f"/containers/{container}/start"), statuses, message)
         state = engine.state(container)
         has_fields(state, {"Status": "created", "Running": False, "Pid": 0, "ExitCode": code}, "State")
@@ -123,10 +125,25 @@ each(
         ("not in PATH", fails(127, (400, 404), "executable file not found in $PATH", "no-such-command")),
         ("directory", fails(126, (400, 403), "is a directory", "/etc")),
         ("not executable", fails(126, (400, 403), "permission denied", "/etc/passwd")),
-        ("unknown user", fails(128, (400, 500), "unable to find user nobody-here", "true", User="nobody-here")),
-        ("unknown group", fails(128, (400, 500), "unable to find group no-such", "true", User="root:no-such")),
+        ("unknown user", fails(128, (500,), "unable to find user nobody-here", "true", User="nobody-here")),
+        ("unknown group", fails(128, (500,), "unable to find group no-such", "true", User="root:no-such")),
+        ("unknown added group", fails(128, (500,), "nable to find group no-such", "true", host={"GroupAdd": ["no-such"]})),
+        ("no nameserver", fails(128, (500,), "bad nameserver address x: ", "true", host={"Dns": ["x"]})),
+        ("no device", fails(128, (500,), "error gathering device information", "true", host={"Devices": [{"PathOnHost": "/x"}]})),
     ],
 )
+
+
+@check(START)
+def permissions_of_a_device_that_are_none(engine: Engine) -> None:
+    device = {"PathOnHost": "/dev/null", "PathInContainer": "/dev/x", "CgroupPermissions": "x"}
+    status(engine.client.post(f"/containers/{engine.create(host={**NONE, 'Devices': [device]})}/start"), 204)
+
+
+@check(START)
+def seccomp_profile_without_content(engine: Engine) -> None:
+    container = engine.create(host={**NONE, "SecurityOpt": ["seccomp={}"]})
+    status(engine.client.post(f"/containers/{container}/start"), 204)
 
 
 @check(START)

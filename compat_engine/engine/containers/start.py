@@ -9,15 +9,17 @@ from compat_engine.engine.containers.remove import discard
 from compat_engine.engine.endpoints import connect, disconnected, reserve
 from compat_engine.engine.failures import exit_code, start_error
 from compat_engine.engine.health import watch
+from compat_engine.engine.mounts import check_sources
 from compat_engine.engine.parts import Engine
 from compat_engine.engine.prepare import prepare
 from compat_engine.engine.registry import Container
-from compat_engine.errors import Conflict, EngineError, Internal, NotModified
+from compat_engine.errors import Conflict, EngineError, Internal, InvalidParameter, NotModified
 from compat_engine.runtime.protocol import StartFailed
 
 
 async def start(engine: Engine, word: str) -> None:
-    """Returns when the process runs. Raises NotModified when it did already, Conflict, and whatever made the start fail."""
+    """Returns when the process runs. Raises NotModified when it did already, Conflict, InvalidParameter, and what made
+    the start fail."""
     container = engine.containers.find(word)
     async with container.lock:
         status = container.state.status
@@ -27,6 +29,7 @@ async def start(engine: Engine, word: str) -> None:
             raise NotModified("container already started")
         if status in ("removing", "dead"):
             raise Conflict("container is marked for removal and cannot be started")
+        check_sources(container.record.host_config)
         container.backoff = 0.0
         await launch(engine, container, restarts=0)
 
@@ -65,7 +68,9 @@ async def launch(engine: Engine, container: Container, restarts: int) -> None:
 async def _failed(engine: Engine, container: Container, error: Exception) -> EngineError:
     failure = _as_engine_error(error)
     before = container.state
-    code = before.exit_code if before.status == "restarting" else exit_code(str(failure))  # a policy's: of the run before
+    code = exit_code(str(failure)) if isinstance(error, StartFailed) else 128
+    if before.status == "restarting":
+        code = before.exit_code  # a policy's: of the run before
     status = "created" if before.status == "created" else "exited"
     state = before.to(status, pid=0, exit_code=code, error=str(failure))
     await engine.containers.update(container, state=state)
@@ -75,6 +80,8 @@ async def _failed(engine: Engine, container: Container, error: Exception) -> Eng
 
 
 def _as_engine_error(error: Exception) -> EngineError:
+    if isinstance(error, InvalidParameter):
+        return Internal(str(error))  # the fault is not this request's, as dockerd sees it
     if isinstance(error, EngineError):
         return error
     if isinstance(error, StartFailed):
