@@ -19,7 +19,7 @@ from compat_engine.images.reference import Reference, parse
 from compat_engine.images.registry.auth import ANONYMOUS, Credentials
 from compat_engine.images.registry.pull import Wanted, pull
 from compat_engine.images.registry.registries import Registries
-from compat_engine.kernel.mounts import MS_REMOUNT, mount, umount2
+from compat_engine.kernel.mounts import MNT_DETACH, MS_REMOUNT, mount, umount2
 from compat_engine.store.records import Records
 from compat_engine.store.tree import Tree
 from tests.support.fake_registry import OCI_CONFIG, OCI_INDEX, OCI_MANIFEST, FakeRegistry, basic, cut, fake_registry, ranged
@@ -498,7 +498,7 @@ async def test_a_full_disk(tmp_path: Path, registry: FakeRegistry) -> None:
         finally:
             await puller.close()
     finally:
-        umount2(str(tmp_path), 0)
+        umount2(str(tmp_path), MNT_DETACH)  # a worker may be about to end
 
 
 async def test_a_tag_that_moves_between_two_requests(puller: Puller, registry: FakeRegistry) -> None:
