@@ -6,6 +6,7 @@ emptied by us. Everything else is rewritten whole in one transaction at start an
 """
 
 from collections.abc import Iterable, Sequence
+from socket import IPPROTO_ICMP, IPPROTO_ICMPV6
 
 from compat_engine.network.model import Binding, Reach
 from compat_engine.network.plan import ROUTED, UNPROTECTED, BridgePlan
@@ -134,11 +135,14 @@ def _network_rules(bridges: Sequence[BridgePlan]) -> Iterable[tuple[str, str]]:
     for plan in bridges:
         for name in plan.trusted:
             yield "forward", f'iifname "{name}" oifname "{plan.name}" accept'
-        for mode, family, echo in ((plan.mode, "ipv4", "icmp"), (plan.mode6, "ipv6", "ipv6-icmp")):
+        for mode, family, echo in ((plan.mode, "ipv4", IPPROTO_ICMP), (plan.mode6, "ipv6", IPPROTO_ICMPV6)):
             if mode == UNPROTECTED:
                 yield "forward", f'oifname "{plan.name}" meta nfproto {family} accept'
             elif mode == ROUTED:
-                yield "forward", f'oifname "{plan.name}" meta l4proto {echo} accept'
+                yield (
+                    "forward",
+                    f'oifname "{plan.name}" meta l4proto {echo:d} accept',
+                )  # their names are in /etc/protocols, if that is there
     # Not from one network into another, nor past the published ports from outside.
     yield "forward", "oifname @bridges drop"
     yield "forward", "accept"
