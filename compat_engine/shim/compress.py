@@ -3,8 +3,10 @@
 import json
 import os
 import signal
+import stat
 import zlib
 from collections.abc import Callable
+from contextlib import suppress
 from struct import pack
 
 from compat_engine.kernel import namespaces as ns
@@ -44,11 +46,23 @@ def finished(pid: int, wait: bool) -> bool:
 def _child(path: str, last_time: str, report: Callable[[str], None]) -> None:
     try:
         signal.set_wakeup_fd(-1)
+        _let_go()
         compress(path, last_time)
     except OSError as error:  # the plain file stays, and is read as well
         report(f"log: compressing {path}: {error}")
     finally:
         os._exit(0)
+
+
+def _let_go() -> None:
+    """Of the shim's pipes and sockets: who is at the other end waits for the last to close them.
+
+    The bundle's directory stays: there go reports.
+    """
+    for fd in map(int, os.listdir("/proc/self/fd")):
+        with suppress(OSError):  # the listing's own has gone
+            if fd > 2 and not stat.S_ISDIR(os.fstat(fd).st_mode):
+                os.close(fd)
 
 
 def compress(path: str, last_time: str) -> None:

@@ -85,8 +85,9 @@ class FileLog:
                 return self._size < self._log.max_size + self._log.buffer
             self._compressor = 0
         self._shift()
+        opened = self._open(os.O_TRUNC if self._log.max_file < 2 else 0)
         os.close(self._fd)
-        self._fd, self._size = self._open(os.O_TRUNC if self._log.max_file < 2 else 0)
+        self._fd, self._size = opened
         if self._log.compress and self._log.max_file > 1:
             self._compress(f"{self._log.path}.1")
         return True
@@ -100,6 +101,8 @@ class FileLog:
 
     def _shift(self) -> None:
         path, keep = self._log.path, self._log.max_file
+        if not os.path.exists(path):  # somebody has removed it, or it is PATH.1 already and only the new one could not be made
+            return
         for suffix in ("", ".gz"):
             with suppress(FileNotFoundError):  # fewer have been written so far, or by the other name
                 os.unlink(f"{path}.{keep - 1}{suffix}")
@@ -107,5 +110,4 @@ class FileLog:
                 with suppress(FileNotFoundError):
                     os.rename(f"{path}.{number - 1}{suffix}", f"{path}.{number}{suffix}")
         if keep > 1:
-            with suppress(FileNotFoundError):  # somebody has removed it
-                os.rename(path, f"{path}.1")
+            os.rename(path, f"{path}.1")

@@ -1,8 +1,10 @@
 """Rotation, compression and the `local` format, written by the shim and read back by the daemon's reader."""
 
+import errno
 import gzip
 import json
 import os
+import select
 from pathlib import Path
 from typing import Any
 
@@ -168,3 +170,42 @@ def test_local_files_seek(tmp_path: Path) -> None:
     assert [file.seek_last(count) for count in (0, 1, 2, 3, 9)] == [0, 1, 2, 3, 3]
     assert file.next_records() == GOLDEN
     file.close()
+
+
+def test_a_new_file_that_cannot_be_made_costs_no_older_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The old descriptor stays open meanwhile: its number may soon be a client's."""
+    path, reports = tmp_path / "log", list[str]()
+    log = open_log(Log("json-file", str(path), max_size=1, max_file=4), reports.append)
+    for word in (b"one\n", b"two\n"):
+        log.write(1, word)
+    opening = os.open
+
+    def full(name: Any, flags: int, *rest: Any, **more: Any) -> int:
+        if flags & os.O_CREAT:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return opening(name, flags, *rest, **more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", full)
+        for word in (b"lost\n", b"lost, too\n", b"and this\n"):
+            assert not log.write(1, word)
+    assert reports == [f"log: [Errno {errno.ENOSPC}] No space left on device"] * 3
+    log.write(1, b"three\n")
+    log.close()
+    kept = [json.loads((tmp_path / name).read_text())["log"] for name in ("log.2", "log.1", "log")]
+    assert kept == ["one\n", "two\n", "three\n"]
+
+
+def test_the_compressor_holds_nothing_of_the_shim_s(tmp_path: Path) -> None:
+    source = tmp_path / "log.1"
+    os.mkfifo(source)  # whose opening waits until we open it, too
+    reader, writer = os.pipe2(os.O_CLOEXEC)
+    pid = compress.start(str(source), "", failing)
+    os.close(writer)
+    try:
+        assert select.select([reader], [], [], 60)[0]
+        assert os.read(reader, 1) == b""
+    finally:
+        os.close(os.open(source, os.O_WRONLY | os.O_CLOEXEC))
+        os.close(reader)
+        assert compress.finished(pid, wait=True)
