@@ -123,7 +123,8 @@ def _wait_for_run(daemon: channel.Socket, launcher: int) -> NoReturn:
     while (received := channel.receive(daemon)) is not None:
         message, fds = received
         if message.get("op") == protocol.RUN and fds:
-            os.write(launcher, _TAKEN)
+            with suppress(BrokenPipeError):  # the launcher has been killed: what was taken is run all the same
+                os.write(launcher, _TAKEN)
             daemon.close()
             control, *rest = (channel.adopt(item) for item in fds)
             attached = list(zip(rest, message.get("attach") or [], strict=True))

@@ -361,6 +361,18 @@ def test_a_spare_shim_that_is_killed_has_a_successor(daemon: Daemon) -> None:
     assert daemon.start("true").exited()["code"] == 0
 
 
+def test_a_spare_shim_whose_launcher_is_killed_runs_what_it_takes(tmp_path: Path) -> None:
+    daemon = Daemon(tmp_path)
+    try:
+        _spare(daemon, set())
+        daemon.launcher.kill()
+        daemon.launcher.wait(60)
+        assert daemon.start("sh", "-c", "exit 3").exited()["code"] == 3
+        assert daemon.release() == []
+    finally:
+        daemon.close()
+
+
 def test_an_idle_shim_is_small(daemon: Daemon) -> None:
     container = daemon.start("sleep", "100")
     shim = (container.bundle / protocol.PID).read_text().split()[0]
