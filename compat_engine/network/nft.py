@@ -10,10 +10,12 @@ import socket
 from typing import Any, Final
 
 from compat_engine.errors import Internal
+from compat_engine.network.lowfds import FD_SETSIZE, LowDescriptors
 
 NFT_CTX_OUTPUT_JSON: Final = 1 << 4
 NETLINK_NETFILTER: Final = 12
 _LIBRARY = "libnftables.so.1"
+_LOW = LowDescriptors()
 
 
 class Nft:
@@ -24,9 +26,9 @@ class Nft:
             self._library = _declare(ctypes.CDLL(_LIBRARY))
         except OSError as error:
             raise Internal(f"cannot load {_LIBRARY}: install the nftables package ({error})") from error
-        before = _netlink_sockets()
-        self._context = self._library.nft_ctx_new(0)
-        (self._socket,) = (os.dup(fd) for fd in _netlink_sockets() - before)
+        self._context: int | None
+        with _LOW.lock:
+            self._context, self._socket = self._open()
         self._library.nft_ctx_buffer_output(self._context)
         self._library.nft_ctx_buffer_error(self._context)
 
@@ -35,12 +37,24 @@ class Nft:
             self._library.nft_ctx_free(self._context)
             self._context = None
             os.close(self._socket)
+            with _LOW.lock:
+                _LOW.fill()
 
     @property
     def port(self) -> int:
         """Of its netlink socket: what announcements of its transactions carry. 0 before the first."""
         with socket.socket(fileno=os.dup(self._socket)) as sock:
             return int(sock.getsockname()[0])
+
+    def _open(self) -> tuple[int, int]:
+        """A context, and a descriptor of our own for its socket. Raises Internal."""
+        before = _low_netlink_sockets()
+        while _LOW.release():
+            context = self._library.nft_ctx_new(0)
+            for fd in _low_netlink_sockets() - before:
+                return context, os.dup(fd)
+            self._library.nft_ctx_free(context)  # the number went to another thread
+        raise Internal(f"nftables: no descriptor below {FD_SETSIZE} is free")
 
     def run(self, commands: str) -> str:
         """All commands as one transaction; what they print. Raises Internal with nft's own complaint."""
@@ -61,16 +75,18 @@ class Nft:
         return [item for item in found if "metainfo" not in item]
 
 
-def _netlink_sockets() -> set[int]:
+def _low_netlink_sockets() -> set[int]:
     """File descriptors of this process that are netfilter's; the library does not tell its own."""
     found = set()
-    for word in os.listdir("/proc/self/fd"):
+    for fd in map(int, os.listdir("/proc/self/fd")):
+        if fd >= FD_SETSIZE:
+            continue
         try:
-            sock = socket.socket(fileno=int(word))
+            sock = socket.socket(fileno=fd)
         except OSError:  # none, or closed meanwhile
             continue
         if (sock.family, sock.proto) == (socket.AF_NETLINK, NETLINK_NETFILTER):
-            found.add(int(word))
+            found.add(fd)
         sock.detach()
     return found
 
