@@ -1,7 +1,9 @@
 """The daemon's configuration: one frozen value, made once from defaults, daemon.json and flags."""
 
 import argparse
+import errno
 import json
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from ipaddress import ip_address, ip_network
@@ -298,20 +300,21 @@ def _convert(option: _Option, value: Any) -> Any:
         if option.many:
             return tuple(option.convert(item) for item in ([value] if isinstance(value, str) else value))
         return option.convert(value)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, AttributeError, OverflowError) as error:
         raise InvalidParameter(f"invalid value for {option.key}: {error}") from error
 
 
 def _read_file(path: Path, required: bool) -> dict[str, Any]:
     try:
-        text = path.read_text()
-    except FileNotFoundError:
-        if required:
-            raise InvalidParameter(f"unable to configure the Docker daemon with file {path}: no such file or directory") from None
+        text = path.read_bytes()
+    except OSError as error:
+        if required or not isinstance(error, FileNotFoundError):
+            reason = os.strerror(error.errno or errno.EIO).lower()
+            raise InvalidParameter(f"unable to configure the Docker daemon with file {path}: {reason}") from error
         return {}
     try:
         content = json.loads(text) if text.strip() else {}
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InvalidParameter(f"unable to configure the Docker daemon with file {path}: invalid JSON: {error}") from error
     if not isinstance(content, dict):
         raise InvalidParameter(f"unable to configure the Docker daemon with file {path}: an object is wanted")

@@ -1,6 +1,7 @@
 """What of daemon.json a running daemon follows."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -37,13 +38,22 @@ def test_what_is_reloaded_kept_and_reset(tmp_path: Path) -> None:
         ('{"debug": true, "labels": 5}', "invalid value for labels"),
         ('{"registry-mirrors": ["foo"]}', "is not a valid URI"),
         ('{"data-root": "/x"}', "specified both as a flag and in the configuration file: data-root"),
+        ('{"shutdown-timeout": 1e999}', "invalid value for shutdown-timeout"),
+        ('{"default-network-opts": [null]}', "invalid value for default-network-opts"),
+        ("[" * 100_000, "invalid JSON"),
+        ("\udcff{}", "invalid JSON"),  # no UTF-8
         (None, "no such file or directory"),
     ],
 )
 def test_a_bad_file_changes_nothing(tmp_path: Path, text: str | None, message: str) -> None:
     file = tmp_path / "daemon.json"
     if text is not None:
-        file.write_text(text)
+        file.write_bytes(os.fsencode(text))
     with pytest.raises(InvalidParameter) as refused:
         reloaded(Config(), ["--config-file", str(file), "--data-root", str(tmp_path)])
     assert message in str(refused.value)
+
+
+def test_what_is_no_file_changes_nothing(tmp_path: Path) -> None:
+    with pytest.raises(InvalidParameter, match="is a directory"):
+        reloaded(Config(), ["--config-file", str(tmp_path)])
