@@ -12,6 +12,7 @@ from compat_engine.shim.locallog import LocalLines
 from compat_engine.shim.spec import Log
 
 _STREAMS = (1, 2)
+_SUFFIXES = ("", ".gz")
 
 
 def open_log(log: Log, report: Callable[[str], None]) -> "FileLog":
@@ -103,11 +104,19 @@ class FileLog:
         path, keep = self._log.path, self._log.max_file
         if not os.path.exists(path):  # somebody has removed it, or it is PATH.1 already and only the new one could not be made
             return
-        for suffix in ("", ".gz"):
-            with suppress(FileNotFoundError):  # fewer have been written so far, or by the other name
-                os.unlink(f"{path}.{keep - 1}{suffix}")
-            for number in range(keep - 1, 1, -1):
-                with suppress(FileNotFoundError):
-                    os.rename(f"{path}.{number - 1}{suffix}", f"{path}.{number}{suffix}")
+        for number in range(self._older(), 0, -1):
+            for suffix in _SUFFIXES:
+                with suppress(FileNotFoundError):  # it has the other name, or both after a crash
+                    if number < keep - 1:
+                        os.rename(f"{path}.{number}{suffix}", f"{path}.{number + 1}{suffix}")
+                    else:
+                        os.unlink(f"{path}.{number}{suffix}")
         if keep > 1:
             os.rename(path, f"{path}.1")
+
+    def _older(self) -> int:
+        """How many there are of PATH.1, PATH.2 and so on: max_file may be much more."""
+        number = 0
+        while number < self._log.max_file - 1 and any(os.path.exists(f"{self._log.path}.{number + 1}{end}") for end in _SUFFIXES):
+            number += 1
+        return number

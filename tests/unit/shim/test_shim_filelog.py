@@ -122,15 +122,14 @@ def test_a_reader_goes_on_after_its_file_was_compressed(tmp_path: Path) -> None:
     log = written(path, "json-file", max_size=200, max_file=5, compress=True)
     log.write(1, b"one\n")
     reader = LogReader(path, LogQuery(), True, JsonFile)
-    assert reader.next_frames() == b"one\n"
+    assert reader.next_frames() == (b"one\n", False)
     for number in range(2, 16):
         log.write(1, b"%d\n" % number)
     log.close()
     assert len(os.listdir(tmp_path)) > 3
-    rest = b""
-    while (frames := reader.next_frames()) is not None:
-        rest += frames
+    rest, more = reader.next_frames()
     reader.close()
+    assert not more
     assert rest.split() == [b"%d" % number for number in range(2, 16)]
 
 
@@ -209,3 +208,13 @@ def test_the_compressor_holds_nothing_of_the_shim_s(tmp_path: Path) -> None:
         os.close(os.open(source, os.O_WRONLY | os.O_CLOEXEC))
         os.close(reader)
         assert compress.finished(pid, wait=True)
+
+
+def test_a_rotation_costs_what_there_is(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    log = written(path, "json-file", max_size=1, max_file=10**15)
+    for word in (b"one\n", b"two\n", b"three\n", b"four\n"):
+        log.write(1, word)
+    log.close()
+    kept = [json.loads((tmp_path / name).read_text())["log"] for name in ("log.3", "log.2", "log.1", "log")]
+    assert kept == ["one\n", "two\n", "three\n", "four\n"]
