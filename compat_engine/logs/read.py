@@ -21,6 +21,7 @@ DRIVERS: dict[str, type[LogFile]] = {"json-file": JsonFile, "local": LocalFile}
 Watch = Callable[[], Awaitable[int]]
 """Gives the read end of a non-blocking pipe that gets a byte whenever the log grew and is closed when the container has ended; -1
 when it does not run. The reader closes it."""
+_ENOUGH = 1 << 16  # bytes of a log a call reads at least, while there are as many
 _GRACE = 0.2  # seconds an `until` in the future waits for records that were written in time
 
 
@@ -58,7 +59,9 @@ async def _iterate(reader: "LogReader", query: LogQuery, watch: int) -> AsyncIte
 
 async def _available(reader: "LogReader") -> AsyncIterator[bytes]:
     """What is there now. Reading and decoding run in a thread; a chunk keeps it for a millisecond or two."""
-    while (frames := await asyncio.to_thread(reader.next_frames)) is not None:
+    more = True
+    while more:
+        frames, more = await asyncio.to_thread(reader.next_frames)
         if frames:
             yield frames
 
@@ -98,14 +101,19 @@ class LogReader:
         self._lock = Lock()  # a cancelled reader is closed while a thread may still be reading for it
         self.done = False
 
-    def next_frames(self) -> bytes | None:
-        """Frames of the next chunk (b"" when nothing in it was wanted), None when there is no more for now."""
+    def next_frames(self) -> tuple[bytes, bool]:
+        """Frames of the next chunks, and whether there may be more now. A short log is read in one call."""
+        frames: list[bytes] = []
+        read = 0
         with self._lock:
-            data = b"" if self.done else self._next_data()
-            if not data:
-                return None
-            wanted, self.done = self._within(self._decode(data))
-            return self._encode(wanted)
+            while read < _ENOUGH:
+                data = b"" if self.done else self._next_data()
+                if not data:
+                    return b"".join(frames), False
+                wanted, self.done = self._within(self._decode(data))
+                frames.append(self._encode(wanted))
+                read += len(data)
+        return b"".join(frames), True
 
     def close(self) -> None:
         with self._lock:
