@@ -22,12 +22,16 @@ _PATIENCE: Final = 1.0  # seconds a handler gets to end at shutdown
 def make_app(engine: Engine) -> web.Application:
     dispatcher = Dispatcher(engine, Router(ROUTES))
 
-    # A middleware, as aiohttp's own routing answers 405 for a wrong method and does not know `OPTIONS *`.
+    async def every(request: web.Request) -> web.StreamResponse:
+        return await dispatcher(request)
+
+    # Also a middleware, as aiohttp's own routing does not know `OPTIONS *`; a route, as what has none costs it an exception each time.
     @web.middleware
     async def dispatch(request: web.Request, handler: Handler) -> web.StreamResponse:
         return await dispatcher(request)
 
     app = web.Application(client_max_size=_JSON_LIMIT, middlewares=[dispatch])
+    app.router.add_route("*", "/{path:.*}", every)
     app.on_response_prepare.append(dispatcher.add_headers)
     app.on_cleanup.append(dispatcher.settle)
     return app
