@@ -25,7 +25,7 @@ def make_app(engine: Engine) -> web.Application:
     async def every(request: web.Request) -> web.StreamResponse:
         return await dispatcher(request)
 
-    # Also a middleware, as aiohttp's own routing does not know `OPTIONS *`; a route, as what has none costs it an exception each time.
+    # Also a middleware, as aiohttp's own routing does not know `OPTIONS *`; a route, as an exception is made for what has none.
     @web.middleware
     async def dispatch(request: web.Request, handler: Handler) -> web.StreamResponse:
         return await dispatcher(request)
