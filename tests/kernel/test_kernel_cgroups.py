@@ -85,6 +85,8 @@ async def test_freeze_stops_and_destroy_kills_even_the_frozen(running: Running) 
     assert await reaped == -9
     await running.group.destroy()
     assert running.group.pids() == []
+    with pytest.raises(Internal, match="container not running"):
+        await running.group.freeze()
 
 
 async def test_v2_freezer(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import errno
 import os
 import signal
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 from compat_engine.errors import Internal
 
@@ -52,6 +53,16 @@ def put(directory: str, name: str, value: str) -> None:
         os.write(fd, value.encode("ascii"))
     finally:
         os.close(fd)
+
+
+@contextmanager
+def perhaps_gone() -> Iterator[None]:
+    """That the cgroup has been removed, or is at this moment, is no error."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _GONE:
+            raise
 
 
 def tree(directory: str) -> Iterator[str]:

@@ -1,6 +1,7 @@
 """A container's cgroup: what both versions do alike, over the few things in which they differ."""
 
 import asyncio
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 
@@ -44,15 +45,21 @@ class Group(ABC):
         return files.pids(self.main)
 
     async def freeze(self) -> None:
-        """Returns when every process is stopped. Raises Internal, all running again, when one cannot be within FREEZE_SECONDS."""
+        """Returns when every process is stopped. Raises Internal: all running again, when one cannot be within FREEZE_SECONDS; at
+        once, when the container has ended."""
         self._freeze(True)
-        if not await _until(self._frozen, FREEZE_SECONDS):
+        if not await _until(lambda: self._frozen() or self._gone(), FREEZE_SECONDS):
             self._freeze(False)
             raise Internal("unable to freeze: a process is in an uninterruptible wait")
+        if self._gone():
+            raise Internal("unable to freeze: container not running")
 
     async def thaw(self) -> None:
         self._freeze(False)
         await _until(lambda: not self._frozen(), FREEZE_SECONDS)
+
+    def _gone(self) -> bool:
+        return not os.path.exists(self.main)
 
     async def destroy(self) -> None:
         """Kill what is in it and remove it. Raises Internal when a process will not die within KILL_SECONDS."""

@@ -185,10 +185,8 @@ class V1Group(Group):
 
     def _freeze(self, frozen: bool) -> None:
         if path := self._path("freezer"):
-            try:
+            with files.perhaps_gone():
                 files.put(path, "freezer.state", "FROZEN" if frozen else "THAWED")
-            except FileNotFoundError:
-                return  # the container has ended
 
     def _frozen(self) -> bool:
         state = files.read(self._path("freezer"), "freezer.state")

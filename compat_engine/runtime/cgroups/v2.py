@@ -156,10 +156,8 @@ class V2Group(Group):
         )
 
     def _freeze(self, frozen: bool) -> None:
-        try:
+        with files.perhaps_gone():
             files.put(self.main, "cgroup.freeze", "1" if frozen else "0")
-        except FileNotFoundError:
-            return  # the container has ended
 
     def _frozen(self) -> bool:
         return files.pairs(files.read(self.main, "cgroup.events")).get("frozen", 0) == 1
