@@ -2,6 +2,8 @@
 
 import asyncio
 import os
+import socket
+import sys
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +15,7 @@ from compat_engine.errors import Internal, InvalidParameter
 from compat_engine.network.claims import EndpointRequest
 from compat_engine.network.model import Network, PortRequest, Reach
 from compat_engine.network.networks import Networks
-from tests.support.hosts import HOST, HOST6, NEIGHBOUR, NEIGHBOUR6, Namespace, ask, opened_networks, server, silent
+from tests.support.hosts import HOST, HOST6, NEIGHBOUR, NEIGHBOUR6, Namespace, ask, opened_networks, server, silent, started
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 BRIDGE = "10.231.10.1"
@@ -195,6 +197,44 @@ async def test_ports_published_via_input_heed_the_hosts_rules(
         assert await reached(neighbour, HOST, 8080, heard)
     async with opened(tmp_path):  # the containers ran on
         assert await reached(neighbour, HOST, 8080, heard)
+
+
+SCTP_SERVER = """
+import socket
+listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, 132); listener.bind(("", 80)); listener.listen()
+print("ready", flush=True)
+while True:
+    connection, peer = listener.accept()
+    with connection: connection.sendall(peer[0].encode())
+"""
+SCTP_CLIENT = """
+import socket, sys
+client = socket.socket(socket.AF_INET, socket.SOCK_STREAM, 132); client.settimeout(30); client.connect((sys.argv[1], 8080))
+print(client.recv(100).decode())
+"""
+
+
+def _has_sctp() -> bool:
+    try:
+        socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_SCTP).close()
+    except OSError:
+        return False
+    return True
+
+
+@pytest.mark.skipif(not _has_sctp(), reason="no SCTP in this kernel")
+async def test_an_sctp_port(host: Namespace, neighbour: Namespace, servers: dict[str, Namespace], tmp_path: Path) -> None:
+    servers["a"] = started("unshare", "--net", sys.executable, "-c", SCTP_SERVER)
+    assert servers["a"].process.stdout
+    assert servers["a"].process.stdout.readline() == "ready\n"
+    async with opened(tmp_path) as networks:
+        asked = EndpointRequest(ports=[PortRequest(80, "sctp", "", "8080")])
+        endpoint = await networks.reserve("a", "bridge", name="a", asked=asked)
+        await networks.connect(endpoint, servers["a"].pid)
+        command = (sys.executable, "-I", "-S", "-c", SCTP_CLIENT, HOST)
+        assert await asyncio.to_thread(neighbour.run, *command) == NEIGHBOUR
+        with pytest.raises(Internal, match="port is already allocated"):
+            await networks.reserve("b", "bridge", name="b", asked=asked)
 
 
 async def test_sctp_is_not_published_via_input(host: Namespace, servers: dict[str, Namespace], tmp_path: Path) -> None:
