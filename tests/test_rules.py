@@ -52,7 +52,7 @@ RULES: dict[str, Rule] = {
     "network.dns*": Rule(SUBSYSTEM, "dns"),
     "network*": Rule(SUBSYSTEM),
     "volumes*": Rule(SUBSYSTEM),
-    "engine*": Rule(f"{BELOW_ENGINE} {SUBSYSTEM} wire __version__", "pydantic msgspec"),
+    "engine*": Rule(f"{BELOW_ENGINE} {SUBSYSTEM} wire __version__", "pydantic msgspec re2"),
     "api*": Rule("engine wire errors config __version__", "aiohttp multidict pydantic msgspec"),
     "daemon": Rule(f"api engine listeners {BELOW_ENGINE} {SUBSYSTEM} wire shim __version__", "aiohttp"),
     "listeners": Rule("errors config", "aiohttp"),

@@ -5,6 +5,7 @@ import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
+from compat_engine.engine.regexps import compiled
 from compat_engine.errors import InvalidParameter
 
 Filters = Mapping[str, Sequence[str]]
@@ -55,8 +56,8 @@ def _matches(pattern: str, text: str) -> bool:
     if pattern == text:
         return True
     try:
-        return re.search(pattern, text) is not None
-    except re.error:
+        return compiled(pattern).search(text) is not None
+    except ValueError:
         return False
 
 

@@ -2,28 +2,14 @@
 shows."""
 
 import json
-import re
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from compat_engine.engine.logtag import Value, render
 from compat_engine.engine.records import ContainerRecord
+from compat_engine.engine.regexps import Expression, compiled
 from compat_engine.errors import InvalidParameter
 from compat_engine.ids import short
-
-# Python's words for a bad expression -> Go's, and the part of the expression that Go shows; the number is Python's position
-_GO_ERRORS: dict[str, tuple[str, Callable[[str, int], str]]] = {
-    "missing ), unterminated subpattern": ("missing closing )", lambda pattern, at: pattern),
-    "unterminated character set": ("missing closing ]", lambda pattern, at: pattern[at:]),
-    "nothing to repeat": ("missing argument to repetition operator", lambda pattern, at: pattern[at]),
-    "multiple repeat": ("invalid nested repetition operator", lambda pattern, at: pattern[at - 1 : at + 1]),
-    "unbalanced parenthesis": ("unexpected )", lambda pattern, at: pattern),
-    "bad escape (end of pattern)": ("trailing backslash at end of expression", lambda pattern, at: ""),
-    "min repeat greater than max repeat": (
-        "invalid repeat count",
-        lambda pattern, at: pattern[at - 1 : pattern.index("}", at) + 1],
-    ),
-}
 
 
 def log_attributes(record: ContainerRecord, options: Mapping[str, str], path: str) -> str:
@@ -48,12 +34,11 @@ def _chosen(values: dict[str, str], options: Mapping[str, str], option: str) -> 
     return found
 
 
-def _compiled(pattern: str) -> re.Pattern[str]:
+def _compiled(pattern: str) -> Expression:
     try:
-        return re.compile(pattern)
-    except re.error as error:
-        words, shown = _GO_ERRORS.get(error.msg, (error.msg, lambda pattern, at: pattern))
-        raise InvalidParameter(f"error parsing regexp: {words}: `{shown(pattern, error.pos or 0)}`") from error
+        return compiled(pattern)
+    except ValueError as error:
+        raise InvalidParameter(str(error)) from error
 
 
 def _go_json(values: dict[str, str]) -> str:
