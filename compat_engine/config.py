@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from compat_engine import __version__
 from compat_engine.errors import InvalidParameter
+from compat_engine.units import size_bytes
 
 CONFIG_FILE = Path("/etc/compat-engine/daemon.json")
 
@@ -99,6 +100,11 @@ def _path(value: Any) -> Path:
 
 def _number(value: Any) -> int:
     return int(value)
+
+
+def _memory(value: Any) -> int:
+    """As dockerd, and a plain number of bytes besides."""
+    return size_bytes(str(value), 1024)
 
 
 def _positive(value: Any) -> int:
@@ -217,7 +223,7 @@ OPTIONS = (
         gathered=True,
         help="DRIVER=NAME=VALUE, option of networks yet to be made",
     ),
-    _Option("default-shm-size", "default_shm_size", _number, help="bytes of /dev/shm in new containers"),
+    _Option("default-shm-size", "default_shm_size", _memory, help="of /dev/shm in new containers: 64M"),
     _Option("shutdown-timeout", "shutdown_timeout", _number, help="seconds containers get when the daemon stops"),
     _Option("live-restore", "live_restore", _flag, help="leave containers running when the daemon stops"),
     _Option("labels", "labels", _word, many=True, help="key=value shown by info"),

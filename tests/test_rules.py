@@ -22,7 +22,7 @@ SHIM_STDLIB = """
 """
 KERNEL_STDLIB = SHIM_STDLIB + "hashlib mmap pathlib platform re shutil tempfile"
 BELOW_ENGINE = "runtime images network volumes logs"
-SUBSYSTEM = "store kernel shim.spec shim.protocol errors ids config"
+SUBSYSTEM = "store kernel shim.spec shim.protocol errors ids units config"
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,8 @@ RULES: dict[str, Rule] = {
     "__init__": Rule(),
     "errors": Rule(),
     "ids": Rule("errors"),
-    "config": Rule("errors __version__"),
+    "units": Rule("errors"),
+    "config": Rule("errors units __version__"),
     "wire*": Rule("errors", "pydantic pydantic_core"),
     "kernel*": Rule(stdlib=KERNEL_STDLIB),
     "shim*": Rule("kernel", stdlib=SHIM_STDLIB),

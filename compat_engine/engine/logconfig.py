@@ -10,6 +10,7 @@ from compat_engine.engine.records import ContainerRecord
 from compat_engine.errors import Internal, InvalidParameter
 from compat_engine.shim.spec import Log
 from compat_engine.store.tree import Tree
+from compat_engine.units import size_bytes
 from compat_engine.wire.container import LogConfig
 
 T = TypeVar("T")
@@ -21,7 +22,6 @@ _OPTIONS = {"json-file": _FILES | {"labels", "labels-regex", "env", "env-regex",
 _ROTATION = {"max-size": "100m", "max-file": "3"}  # of json-file, when the size is left open: no log fills the disk
 _LOCAL = {"max-size": "20m", "max-file": "5", "compress": "true"}
 _BUFFER = "1m"
-_SIZE = re.compile(r"(\d+(?:\.\d*)?|\.\d+) ?(?:([kmgtp])i?b?|b)?", re.IGNORECASE)
 _INTEGER = re.compile(r"[+-]?\d{1,18}")
 _TRUE, _FALSE = ("1", "t", "T", "TRUE", "true", "True"), ("0", "f", "F", "FALSE", "false", "False")
 
@@ -103,14 +103,6 @@ def _named(form: str, convert: Callable[[str], T], value: str) -> T:
 
 def _buffer(options: Mapping[str, str]) -> int:
     return size_bytes(options.get("max-buffer-size", _BUFFER), 1024) if options.get("mode") == "non-blocking" else -1
-
-
-def size_bytes(text: str, base: int = 1000) -> int:
-    """ "10m" -> bytes, in powers of `base`. Raises InvalidParameter."""
-    match = _SIZE.fullmatch(text)
-    if not match or len(match[1]) > 18:
-        raise InvalidParameter(f"invalid size: '{text}'")
-    return int(float(match[1]) * base ** " kmgtp".index((match[2] or " ").lower()))
 
 
 def _integer(text: str) -> int:

@@ -8,12 +8,13 @@ import pytest
 
 from compat_engine.config import Config, from_arguments
 from compat_engine.engine.logattrs import log_attributes
-from compat_engine.engine.logconfig import check, plan, resolve, size_bytes
+from compat_engine.engine.logconfig import check, plan, resolve
 from compat_engine.engine.logtag import render
 from compat_engine.engine.records import ContainerRecord
 from compat_engine.errors import Internal, InvalidParameter
 from compat_engine.shim.spec import Log
 from compat_engine.store.tree import Tree
+from compat_engine.units import size_bytes
 from compat_engine.wire.container import Config as ContainerConfig
 from compat_engine.wire.container import HostConfig, LogConfig
 

@@ -29,11 +29,19 @@ def test_what_is_reloaded_kept_and_reset(tmp_path: Path) -> None:
     assert (later.debug, later.registry_mirrors, later.shutdown_timeout, later.labels) == (True, now.registry_mirrors, 40, ())
 
 
+def test_a_size_is_written_as_for_dockerd_or_in_bytes(tmp_path: Path) -> None:
+    file = tmp_path / "daemon.json"
+    for size in ("64M", "64mib", 64 << 20):
+        told(file, default_shm_size=size)
+        assert from_arguments(["--config-file", str(file)]).default_shm_size == 64 << 20
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ("{bad", "invalid JSON"),
         ('{"nosuch": 1}', "the following directives don't match any configuration option: nosuch"),
+        ('{"default-shm-size": "64X"}', "invalid size: '64X'"),
         ('{"max-concurrent-downloads": -1}', "invalid max concurrent value: -1"),
         ('{"debug": true, "labels": 5}', "invalid value for labels"),
         ('{"registry-mirrors": ["foo"]}', "is not a valid URI"),
