@@ -123,16 +123,21 @@ def _wait_for_run(daemon: channel.Socket, launcher: int) -> NoReturn:
     while (received := channel.receive(daemon)) is not None:
         message, fds = received
         if message.get("op") == protocol.RUN and fds:
-            with suppress(BrokenPipeError):  # the launcher has been killed: what was taken is run all the same
-                os.write(launcher, _TAKEN)
+            _tell(launcher, _TAKEN)
             daemon.close()
             control, *rest = (channel.adopt(item) for item in fds)
             attached = list(zip(rest, message.get("attach") or [], strict=True))
             shim_main(shim, message["bundle"], control, attached, launcher)
         for item in fds:
             os.close(item)
-    os.write(launcher, _CLOSED)
+    _tell(launcher, _CLOSED)
     os._exit(0)
+
+
+def _tell(launcher: int, what: bytes) -> None:
+    """One that has been killed need not know: what was taken is run all the same."""
+    with suppress(BrokenPipeError):
+        os.write(launcher, what)
 
 
 # The memory it takes to read a spec is the shim's own before it has one to read.
