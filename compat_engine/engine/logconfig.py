@@ -8,14 +8,14 @@ from compat_engine.config import Config
 from compat_engine.engine.logattrs import log_attributes
 from compat_engine.engine.records import ContainerRecord
 from compat_engine.errors import Internal, InvalidParameter
+from compat_engine.logs.read import DRIVERS
 from compat_engine.shim.spec import Log
 from compat_engine.store.tree import Tree
-from compat_engine.units import size_bytes
+from compat_engine.units import boolean, size_bytes
 from compat_engine.wire.container import LogConfig
 
 T = TypeVar("T")
 
-DRIVERS = ("json-file", "local")  # beside none
 _ANY_DRIVER = frozenset(("mode", "max-buffer-size", "cache-disabled", "cache-max-size", "cache-max-file", "cache-compress"))
 _FILES = frozenset(("max-size", "max-file", "compress"))
 _OPTIONS = {"json-file": _FILES | {"labels", "labels-regex", "env", "env-regex", "tag"}, "local": _FILES}
@@ -23,7 +23,6 @@ _ROTATION = {"max-size": "100m", "max-file": "3"}  # of json-file, when the size
 _LOCAL = {"max-size": "20m", "max-file": "5", "compress": "true"}
 _BUFFER = "1m"
 _INTEGER = re.compile(r"[+-]?\d{1,18}")
-_TRUE, _FALSE = ("1", "t", "T", "TRUE", "true", "True"), ("0", "f", "F", "FALSE", "false", "False")
 
 
 def resolve(config: Config, asked: LogConfig) -> LogConfig:
@@ -68,7 +67,7 @@ def plan(tree: Tree, record: ContainerRecord) -> Log:
 def _json_file(tree: Tree, record: ContainerRecord, asked: Mapping[str, str]) -> Log:
     options = asked if "max-size" in asked else {**_ROTATION, **asked}
     size, files = size_bytes(options["max-size"]), _integer(options.get("max-file", "1"))
-    compress = _boolean(asked.get("compress", "false"))
+    compress = boolean(asked.get("compress", "false"))
     if size <= 0:
         raise InvalidParameter("max-size must be a positive number")
     if files < 1:
@@ -84,7 +83,7 @@ def _local(tree: Tree, record: ContainerRecord, asked: Mapping[str, str]) -> Log
     options = {**_LOCAL, **asked}
     size = _named("invalid value for max-size: {value}: {error}", size_bytes, options["max-size"])
     files = _named("invalid value for max-file: {value}: {error}", _integer, options["max-file"])
-    compress = _named("error reading compress log option: {error}", _boolean, options["compress"])
+    compress = _named("error reading compress log option: {error}", boolean, options["compress"])
     if files < 0:
         raise InvalidParameter("max file count cannot be less than 0")
     if compress and files < 2:
@@ -109,9 +108,3 @@ def _integer(text: str) -> int:
     if not _INTEGER.fullmatch(text):
         raise InvalidParameter(f'strconv.Atoi: parsing "{text}": invalid syntax')
     return int(text)
-
-
-def _boolean(text: str) -> bool:
-    if text not in (*_TRUE, *_FALSE):
-        raise InvalidParameter(f'strconv.ParseBool: parsing "{text}": invalid syntax')
-    return text in _TRUE

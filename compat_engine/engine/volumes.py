@@ -9,13 +9,13 @@ from compat_engine.engine.parts import Engine
 from compat_engine.engine.records import MountPoint
 from compat_engine.errors import Conflict, EngineError, InvalidParameter, NotFound
 from compat_engine.ids import new_id
+from compat_engine.units import boolean
 from compat_engine.volumes.model import ANONYMOUS, Volume
 from compat_engine.wire.volume import VolumeCreate
 
 log = logging.getLogger(__name__)
 _LIST_FILTERS = frozenset(("dangling", "driver", "label", "name"))
 _PRUNE_FILTERS = frozenset(("label", "label!", "all"))
-_TRUE, _FALSE = frozenset(("1", "t", "T", "TRUE", "true", "True")), frozenset(("0", "f", "F", "FALSE", "false", "False"))
 
 
 async def create(engine: Engine, request: VolumeCreate) -> dict[str, Any]:
@@ -132,8 +132,7 @@ def _used(engine: Engine) -> dict[str, list[str]]:
 
 
 def _all(filters: Filters) -> bool:
-    values = filters.get("all", ())
-    for value in values:
-        if value not in _TRUE | _FALSE:
-            raise InvalidParameter(f"invalid filter 'all': strconv.ParseBool: parsing \"{value}\": invalid syntax")
-    return any(value in _TRUE for value in values)
+    try:
+        return True in {boolean(value) for value in filters.get("all", ())}  # each is read, also behind a true one
+    except InvalidParameter as error:
+        raise InvalidParameter(f"invalid filter 'all': {error}") from error

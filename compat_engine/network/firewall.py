@@ -138,11 +138,8 @@ def _network_rules(bridges: Sequence[BridgePlan]) -> Iterable[tuple[str, str]]:
         for mode, family, echo in ((plan.mode, "ipv4", IPPROTO_ICMP), (plan.mode6, "ipv6", IPPROTO_ICMPV6)):
             if mode == UNPROTECTED:
                 yield "forward", f'oifname "{plan.name}" meta nfproto {family} accept'
-            elif mode == ROUTED:
-                yield (
-                    "forward",
-                    f'oifname "{plan.name}" meta l4proto {echo:d} accept',
-                )  # their names are in /etc/protocols, if that is there
+            elif mode == ROUTED:  # by number: the names are in /etc/protocols, if that is there
+                yield "forward", f'oifname "{plan.name}" meta l4proto {echo:d} accept'
     # Not from one network into another, nor past the published ports from outside.
     yield "forward", "oifname @bridges drop"
     yield "forward", "accept"

@@ -28,10 +28,11 @@ def mount(root: int, item: Mount, spec: Spec) -> None:
     else:
         m.mount_on(target, "cgroup", "cgroup2", flags, item.data)
     os.close(target)
-    base = open_in_root(root, item.target)
-    for hierarchy in found:
-        _mount_hierarchy(base, hierarchy, flags, spec)
-    os.close(base)
+    if found:
+        base = open_in_root(root, item.target)  # the tmpfs, not what it covers
+        for hierarchy in found:
+            _mount_hierarchy(base, hierarchy, flags, spec)
+        os.close(base)
 
 
 def _mount_hierarchy(base: int, hierarchy: Hierarchy, flags: int, spec: Spec) -> None:

@@ -12,6 +12,7 @@ _SOURCES = {1: b"\x0a\x06stdout\x10", 2: b"\x0a\x06stderr\x10"}
 
 
 def varint(number: int) -> bytes:
+    """A number as protobuf's encoding has it: seven bits a byte, the lowest first."""
     out = bytearray()
     while number > 0x7F:
         out.append(number & 0x7F | 0x80)

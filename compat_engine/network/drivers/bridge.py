@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from ipaddress import ip_address
 
+from compat_engine import units
 from compat_engine.errors import Forbidden, Internal, InvalidParameter
 from compat_engine.ids import short
 from compat_engine.network.drivers.gateway import check_gateway_modes, families, gateway_mode
@@ -22,7 +23,6 @@ INHIBIT_IPV4 = PREFIX + "inhibit_ipv4"  # the bridge itself gets no IPv4 address
 PUBLISH_VIA = "compat-engine.publish-via"
 MTU, INTERFACE_PREFIX = "com.docker.network.driver.mtu", "com.docker.network.container_iface_prefix"
 INTERFACE_NAME = re.compile(r"[A-Za-z0-9._@+-]{1,15}")  # IFNAMSIZ less the NUL; nothing that nft(8) would read otherwise
-_TRUE, _FALSE = ("1", "t", "T", "TRUE", "true", "True"), ("0", "f", "F", "FALSE", "false", "False")
 
 
 class Bridge:
@@ -129,13 +129,14 @@ def bridge_name(network: Network) -> str:
 
 
 def boolean(network: Network, option: str, default: bool) -> bool:
-    """As Go's strconv.ParseBool. Raises InvalidParameter."""
+    """Raises InvalidParameter."""
     value = network.options.get(option)
     if value is None:
         return default
-    if value not in _TRUE + _FALSE:
-        raise InvalidParameter(f'failed to parse {option} value: {value} (strconv.ParseBool: parsing "{value}": invalid syntax)')
-    return value in _TRUE
+    try:
+        return units.boolean(value)
+    except InvalidParameter as error:
+        raise InvalidParameter(f"failed to parse {option} value: {value} ({error})") from error
 
 
 def _address_option(network: Network, option: str, version: int) -> str:
