@@ -119,10 +119,16 @@ class FakeRegistry:
             self.uploads[id] = bytearray()
             return web.Response(status=202, headers={"Location": f"/v2/{repository}/blobs/uploads/{id}?state=x%2Fy"})
         assert request.query["state"] == "x/y", request.query
-        self.uploads[id] += await request.read()
-        if request.method == "PATCH":
-            headers = {"Location": str(request.rel_url), "Range": f"0-{len(self.uploads[id]) - 1}", "Docker-Upload-UUID": id}
-            return web.Response(status=202, headers=headers)
+        if id not in self.uploads:
+            return _error(404, "BLOB_UPLOAD_UNKNOWN")
+        held = self.uploads[id]
+        if int(request.headers.get("Content-Range", str(len(held))).partition("-")[0]) != len(held):
+            return web.Response(status=416)
+        async for piece in request.content.iter_any():
+            held += piece
+        if request.method in ("PATCH", "GET"):
+            headers = {"Location": str(request.rel_url), "Range": f"0-{max(len(held) - 1, 0)}", "Docker-Upload-UUID": id}
+            return web.Response(status=202 if request.method == "PATCH" else 204, headers=headers)
         content = bytes(self.uploads.pop(id))
         if digest(content) != request.query["digest"]:
             return _error(400, "DIGEST_INVALID")

@@ -19,6 +19,7 @@ from compat_engine.images.registry.manifest import ACCEPTED
 
 _MANIFEST_LIMIT = 4 << 20  # bytes, as registries have it
 _RANGE = re.compile(r"bytes (\d+)-")
+_HELD = re.compile(r"(?:bytes=)?0-(\d+)")
 _ANY = range(600)
 PULL, PUSH = "pull", "pull,push"
 
@@ -201,11 +202,22 @@ class Repository:
         async with self._send(Sent("POST", f"{self._base}/blobs/uploads/", accepted=(202,))) as response:
             return self._location(response)
 
-    async def upload(self, location: str, content: AsyncIterable[bytes], length: int | None) -> str:
-        """Sends the bytes, chunked when their number is not known; where to finish."""
+    async def held_upload(self, location: str) -> tuple[str, int]:
+        """Where an upload that broke off goes on, and how many bytes are there. Raises Refused when the registry has none."""
+        async with self._send(Sent("GET", location, accepted=(204,))) as response:
+            held = _HELD.fullmatch(response.headers.get("Range", ""))
+            if held is None:
+                raise Refused(response.status, "", f"{response.url}: the registry does not tell what it has of the upload")
+            last = int(held[1])
+            return urljoin(location, response.headers.get("Location", "")), last + 1 if last else 0  # 0-0 stands for nothing
+
+    async def upload(self, location: str, content: AsyncIterable[bytes], size: int | None, offset: int = 0) -> str:
+        """Sends the bytes from `offset` on, chunked when the size of the whole is not known; where to finish."""
         headers = {"Content-Type": "application/octet-stream"}
-        if length is not None:
-            headers["Content-Length"] = str(length)
+        if size is not None:
+            headers["Content-Length"] = str(size - offset)
+        if size is not None and offset:
+            headers["Content-Range"] = f"{offset}-{size - 1}"
         async with self._send(Sent("PATCH", location, headers, body=content, accepted=(202, 204))) as response:
             return self._location(response)
 

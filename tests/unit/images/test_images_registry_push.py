@@ -1,5 +1,6 @@
 """Pushes to a registry that has some of it, fails, or refuses; and questions to one."""
 
+import gzip
 import json
 import os
 from collections.abc import AsyncIterator
@@ -177,6 +178,76 @@ async def test_an_upload_that_breaks_is_tried_again(store: Store, registry: Fake
     await store.push(name)
     assert left == 0
     assert f"{short(ONE)} Retrying in 1 second" in store.steps()
+
+
+class Breaking:
+    """Cuts the first upload off after `length` bytes of it, and answers the requests of `lies` (method: status) as they say, once."""
+
+    def __init__(self, registry: FakeRegistry, length: int, **lies: int) -> None:
+        self._registry, self._length, self._lies = registry, length, lies
+
+    async def __call__(self, request: web.Request) -> web.StreamResponse | None:
+        if "/blobs/uploads/" not in request.path:
+            return None
+        if request.method == "PATCH" and self._length:
+            length, self._length = self._length, 0
+            self._registry.uploads[request.path.rpartition("/")[2]] += await request.content.readexactly(length)
+            assert request.transport is not None
+            request.transport.close()
+            return web.Response(status=503)
+        if request.method in self._lies and not self._length:
+            return web.Response(status=self._lies.pop(request.method), headers={"Range": "0-9"})
+        return None
+
+
+NOISE = tar(Item("noise", os.urandom(600_000)), Item("zeros", bytes(50_000)))
+
+
+@pytest.mark.parametrize("packed", [True, False])
+async def test_an_upload_goes_on_where_it_broke_off(store: Store, registry: FakeRegistry, packed: bool) -> None:
+    name, length = f"{registry.host}/a/b:1", 345_678
+    archive = docker_archive(NOISE, tags=(name,)) if packed else oci_layout(NOISE, name=name, compress="gzip")[0]
+    await store.load(archive)
+    registry.on_any = Breaking(registry, length)
+    await store.push(name)
+    assert registry.count("POST") == 2  # the layer's and the configuration's
+    first, second = (headers for seen, headers in zip(registry.seen, registry.headers, strict=True) if seen.startswith("PATCH"))
+    if packed:
+        assert "Content-Range" not in second  # nobody knows how much it will be
+    else:
+        size = int(first["Content-Length"])
+        assert (second["Content-Range"], second["Content-Length"]) == (f"{length}-{size - 1}", str(size - length))
+    [layer] = registry.layers("a/b", "1")
+    assert gzip.decompress(registry.blobs[layer]) == NOISE
+    last = [line for line in store.said if "progress" in line][-1]
+    assert last["progressDetail"]["current"] == (len(NOISE) if packed else size)
+
+
+@pytest.mark.parametrize("lies", [{"GET": 404}, {"GET": 200}, {"PATCH": 416}, {"PATCH": 404}, {"GET": 204}, {"PUT": 400}])
+async def test_an_upload_that_cannot_go_on_starts_anew(store: Store, registry: FakeRegistry, lies: dict[str, int]) -> None:
+    name = f"{registry.host}/a/b:1"
+    await store.load(oci_layout(NOISE, name=name, compress="gzip")[0])
+    registry.on_any = Breaking(registry, 345_678, **lies)
+    await store.push(name)
+    assert registry.count("POST") == 3
+    [layer] = registry.layers("a/b", "1")
+    assert gzip.decompress(registry.blobs[layer]) == NOISE
+
+
+async def test_a_registry_that_never_gets_on_is_given_up(store: Store, registry: FakeRegistry) -> None:
+    """It takes a lot each time, but not the rest."""
+    name = f"{registry.host}/a/b:1"
+    await store.load(docker_archive(tar(Item("noise", os.urandom(3 << 20))), tags=(name,)))
+
+    async def fail(request: web.Request) -> web.StreamResponse | None:
+        if request.method != "PATCH":
+            return None
+        odd = registry.count("PATCH") % 2
+        return await Breaking(registry, 2 << 20)(request) if odd else web.Response(status=416)
+
+    registry.on_any = fail
+    assert await store.fails(name)
+    assert registry.count("PATCH") < 10
 
 
 async def test_who_may_not_push(store: Store, registry: FakeRegistry) -> None:
