@@ -2,7 +2,7 @@
 
 import asyncio
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
@@ -155,22 +155,23 @@ class Registry:
     def name_taken(self, name: str) -> bool:
         return name in self._names
 
-    async def add(self, record: ContainerRecord) -> Container:
-        """The name has been reserved before."""
+    async def add(self, record: ContainerRecord, first: Callable[[], None]) -> Container:
+        """The name has been reserved before. first: makes the container's files, as `Records.commit` has it."""
         container = Container(record, RunState())
-        await self._records.commit(Put(CONTAINERS, record.id, record.dump()), Put(STATES, record.id, container.state.dump()))
+        changes = Put(CONTAINERS, record.id, record.dump()), Put(STATES, record.id, container.state.dump())
+        await self._records.commit(*changes, durable=_durable(record), first=first)
         self._containers[record.id] = container
         self._show_links(record)
         return container
 
     async def update(self, container: Container, record: ContainerRecord | None = None, state: RunState | None = None) -> None:
-        """Replace one or both records; durable on return."""
+        """Replace one or both records."""
         changes = []
         if record:
             changes.append(Put(CONTAINERS, container.id, record.dump()))
         if state:
             changes.append(Put(STATES, container.id, state.dump()))
-        await self._records.commit(*changes)
+        await self._records.commit(*changes, durable=_durable(record or container.record))
         if record:
             self._show_links(container.record)
         container.record, container.state = record or container.record, state or container.state
@@ -188,9 +189,8 @@ class Registry:
         self._names.pop(old, None)
 
     async def drop(self, container: Container) -> None:
-        # What --rm removes would be removed again.
-        durable = not container.record.host_config.AutoRemove
-        await self._records.commit(Delete(CONTAINERS, container.id), Delete(STATES, container.id), durable=durable)
+        changes = Delete(CONTAINERS, container.id), Delete(STATES, container.id)
+        await self._records.commit(*changes, durable=_durable(container.record))
         self._containers.pop(container.id, None)
         self._names.pop(container.name, None)
         self._holders.pop(container.id, None)
@@ -209,6 +209,11 @@ class Registry:
         if container.state.status not in ("running", "paused"):
             raise Conflict(f"container {container.id} is not running")
         return container
+
+
+def _durable(record: ContainerRecord) -> bool:
+    """With --rm nothing of it is there after a loss of power, whichever of its records that takes along."""
+    return not record.host_config.AutoRemove
 
 
 def _wait_in(waiters: list[asyncio.Future[Ended]]) -> asyncio.Future[Ended]:

@@ -8,6 +8,7 @@ import asyncio
 import os
 import stat
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 
 from compat_engine.errors import NotFound
@@ -42,18 +43,13 @@ class Snapshots:
         (tree.layers / _EMPTY / "diff").mkdir(mode=0o755, parents=True, exist_ok=True)
         self._chains = {entry.name: _read_chain(entry.path) for entry in os.scandir(tree.layers) if _is_snapshot(entry)}
 
-    async def prepare(self, key: str, image_id: str) -> Overlay:
-        """A new writable layer over the image. Raises NotFound for an unknown image, FileExistsError for a key in use."""
+    def claim(self, key: str, image_id: str) -> Callable[[], None]:
+        """Promise a new writable layer over the image, whose layers nobody may remove from now on until `remove`. Gives what
+        makes the layer, and blocks. Raises NotFound for an unknown image, FileExistsError for a key in use."""
         if key in self._chains:
             raise FileExistsError(key)
-        chain = self._chain_of(image_id)
-        self._chains[key] = chain  # before the first await: from here on nobody may remove these layers
-        try:
-            await asyncio.to_thread(self._make, key, chain)
-        except BaseException:
-            del self._chains[key]
-            raise
-        return self.overlay(key)
+        chain = self._chains[key] = self._chain_of(image_id)
+        return partial(self._make, key, chain)
 
     def overlay(self, key: str) -> Overlay:
         """The mount of a prepared snapshot. Raises NotFound."""

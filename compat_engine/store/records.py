@@ -54,9 +54,12 @@ class Records:
         """key -> document of every row."""
         return await self._run(self._load, table)
 
-    async def commit(self, *changes: Put | Delete, durable: bool = True) -> None:
-        """All of them or none, for good on return. Not durable: a loss of power soon after may undo them, nothing else."""
-        await self._run(self._commit, changes, durable)
+    async def commit(self, *changes: Put | Delete, durable: bool = True, first: Callable[[], object] | None = None) -> None:
+        """All of them or none, for good on return. Not durable: a loss of power soon after may undo them, nothing else.
+
+        first: done before, by the same way to the thread; it may block. What it raises is raised, and nothing is committed.
+        """
+        await self._run(self._commit, changes, durable, first)
 
     def close(self) -> None:
         if self._worker is not None:
@@ -87,7 +90,9 @@ class Records:
     def _load(self, table: str) -> dict[str, str]:
         return dict(self._connection.execute(f"SELECT key, document FROM {self._table(table)}"))
 
-    def _commit(self, changes: Sequence[Put | Delete], durable: bool) -> None:
+    def _commit(self, changes: Sequence[Put | Delete], durable: bool, first: Callable[[], object] | None) -> None:
+        if first is not None:
+            first()
         for change in changes:
             self._table(change.table)
         if not durable:

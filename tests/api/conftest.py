@@ -77,7 +77,7 @@ class Api:
         )  # fmt: skip
         registry: Registry = self.engine.containers
         with registry.reserve(name, record.id):
-            found = await registry.add(record)
+            found = await registry.add(record, lambda: None)
         self.engine.tree.container(record.id).mkdir(parents=True, exist_ok=True)
         return found
 

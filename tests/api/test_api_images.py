@@ -97,7 +97,7 @@ async def test_a_container_keeps_its_image(images: Api) -> None:
     await images.engine.containers.drop(container)
     record = replace(container.record, image=ID)
     with images.engine.containers.reserve("c", record.id):
-        await images.engine.containers.add(record)
+        await images.engine.containers.add(record, lambda: None)
     refused = await images.call("DELETE", f"/images/{ID}")
     assert (refused.status, "must be forced" in refused.message) == (409, True)
     pruned = (await images.call("POST", f"/images/prune?filters={quote(json.dumps({'dangling': ['false']}))}")).json

@@ -144,7 +144,7 @@ async def add(
         mounts=mounts,
     )
     with engine.containers.reserve(name, record.id):
-        container = await engine.containers.add(record)
+        container = await engine.containers.add(record, lambda: None)
     engine.tree.container(record.id).mkdir()
     return container
 

@@ -1,8 +1,13 @@
 """POST /containers/create: a record, a writable layer and volumes; no kernel object until start."""
 
+import asyncio
 import os
+import shutil
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import replace
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 from compat_engine.engine.clock import rfc3339nano
@@ -46,10 +51,9 @@ async def create(engine: Engine, request: CreateRequest, name: str, platform: st
             points, volumes = mount_points(config, host, lambda word: _referred(engine, word).record.mounts)
             points = tuple(_with_image(engine, point) for point in points)
             points = await _make_volumes(engine, id, image, points, volumes, undo)
-            await engine.images.snapshots.prepare(id, image.id)
+            make_layer = engine.images.snapshots.claim(id, image.id)
             undo.push_async_callback(engine.images.snapshots.remove, id)
-            engine.tree.container(id).mkdir(mode=0o710, parents=True)
-            undo.callback(os.rmdir, engine.tree.container(id))
+            undo.push_async_callback(asyncio.to_thread, shutil.rmtree, engine.tree.container(id), True)
             record = ContainerRecord(
                 id=id,
                 name=bare,
@@ -62,10 +66,15 @@ async def create(engine: Engine, request: CreateRequest, name: str, platform: st
                 mounts=points,
                 links=links,
             )
-            await engine.containers.add(record)
+            await engine.containers.add(record, partial(_make_files, make_layer, engine.tree.container(id)))
             undo.pop_all()
     engine.events.publish("container", "create", id, attributes(record))
     return id, warnings
+
+
+def _make_files(make_layer: Callable[[], None], directory: Path) -> None:
+    make_layer()
+    directory.mkdir(mode=0o710, parents=True)
 
 
 def attributes(record: ContainerRecord) -> dict[str, str]:

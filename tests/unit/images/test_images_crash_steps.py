@@ -86,7 +86,8 @@ async def _pull(store: Store) -> None:
 
 
 async def _container(store: Store) -> None:
-    overlay = await store.images.snapshots.prepare("container", store.images.find("kept:1").id)
+    store.images.snapshots.claim("container", store.images.find("kept:1").id)()
+    overlay = store.images.snapshots.overlay("container")
     Path(overlay.upper, "written").write_text("here")
 
 

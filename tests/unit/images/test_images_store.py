@@ -125,7 +125,8 @@ async def test_several_images_share_layers(store: Store) -> None:
 async def test_overlay_and_copy_up(store: Store, tmp_path: Path) -> None:
     await store.load(docker_archive(BASE, TOP))
     image = store.images.find("test:1")
-    overlay = await store.images.snapshots.prepare("c1", image.id)
+    store.images.snapshots.claim("c1", image.id)()
+    overlay = store.images.snapshots.overlay("c1")
     top = Path(overlay.lower[0])
     assert (top / "d").stat().st_uid == 5 and (top / "d").stat().st_mode & 0o7777 == 0o700  # as below, though TOP is silent on it
     assert store.images.snapshots.overlay("c1") == overlay
@@ -178,7 +179,8 @@ async def test_removal_follows_docker(store: Store) -> None:
 
 async def test_a_snapshot_keeps_its_layers(store: Store) -> None:
     await store.load(docker_archive(BASE, TOP))
-    overlay = await store.images.snapshots.prepare("c1", "test:1")
+    store.images.snapshots.claim("c1", "test:1")()
+    overlay = store.images.snapshots.overlay("c1")
     await store.images.remove("test:1", True, False, lambda id: [User("c1", False)])
     assert all(os.path.isdir(lower) for lower in overlay.lower)
     await store.images.snapshots.remove("c1")
@@ -326,7 +328,8 @@ async def test_the_worker_is_replaced_when_it_dies(store: Store) -> None:
 
 async def committed(store: Store, name: str) -> Image:
     """test:1 with a file more, one less, and a directory anew."""
-    overlay = await store.images.snapshots.prepare(name, store.images.find("test:1").id)
+    store.images.snapshots.claim(name, store.images.find("test:1").id)()
+    overlay = store.images.snapshots.overlay(name)
     upper = Path(overlay.upper)
     (upper / "written").write_text("here")
     os.utime(upper / "written", (0, 1_700_000_000))
