@@ -17,7 +17,7 @@ _FLAGS = {"mnt": ns.CLONE_NEWNS, "uts": ns.CLONE_NEWUTS, "ipc": ns.CLONE_NEWIPC,
 def run(text: bytes, point: str, stdio: tuple[int, int, int], sync: channel.Socket) -> NoReturn:
     """Called in the forked child. text: the spec. point: an empty directory for the rootfs. stdio: become 0, 1, 2.
 
-    On `sync`: created, (console), executing or failed go to the shim; go comes back. We were born in the v2 cgroup.
+    On `sync`: created, (console), executing or failed go to the shim; cgroups and go come back. We were born in the v2 cgroup.
     """
     try:
         _prepare(stdio, sync)
@@ -36,7 +36,6 @@ def _prepare(stdio: tuple[int, int, int], sync: channel.Socket) -> None:
 
 def _start(spec: Spec, point: str, sync: channel.Socket) -> NoReturn:
     program = read_program(spec.process.seccomp)
-    cgroups.make(spec.cgroups)
     shim = _Shim(spec, sync)
     _enter_namespaces(spec)
     channel.send(sync, {"op": protocol.CREATED})
@@ -62,14 +61,19 @@ class _Shim(rootfs.CgroupNamespace):
         self._entered = False
 
     def ready(self) -> None:
-        """Join the cgroups, then take them as the roots of our cgroup namespace."""
+        """Join the cgroups once the shim has made them, then take them as the roots of our cgroup namespace."""
         if not self._entered:
             self._entered = True
+            self._hear()
             cgroups.join([item.path for item in self._spec.cgroups])
             _enter_one(self._spec.namespaces.cgroup, "cgroup", ns.CLONE_NEWCGROUP)
 
     def wait_for_go(self) -> None:
-        if self._spec.wait_for_go and channel.receive(self._sync) is None:
+        if self._spec.wait_for_go:
+            self._hear()
+
+    def _hear(self) -> None:
+        if channel.receive(self._sync) is None:
             os._exit(1)  # the shim is gone, and with it the reason to go on
 
 

@@ -80,6 +80,7 @@ class Shim(Watcher):
             protocol.HELLO: self._on_hello,
         }
         self._watch_children()
+        self._new_pids = _unshare_pids()
 
     # the start
 
@@ -102,15 +103,28 @@ class Shim(Watcher):
             self._bundle.prepare()
         with step("log", "failed to initialize logging driver"):
             log = self._open_log()
-        _enter_pid_namespace(self._plan.pid_namespace)
+        self._enter_pid_namespace(self._plan.pid_namespace)
         self._main = Child(self.loop, "", self._plan.stream, log, self._watches.notify, self)
-        cgroup = cgroups.birthplace(self._plan.cgroups)
+        cgroup = cgroups.birthplace(self._plan.directories)
         with step("fork", "unable to start the container's init"):
             self._fork(self._main, lambda stdio, sync: init.run(text, self._bundle.rootfs, stdio, sync), cgroup)
+        try:
+            cgroups.make(self._plan.cgroups)  # while init is at work already
+            self._main.tell(protocol.CGROUPS)
+        except Failure as failure:
+            self._main.kill(failure)
         self._open(attached)
 
+    def _enter_pid_namespace(self, how: str) -> None:
+        """Children forked from here on are born in it, execs too; the shim itself stays outside."""
+        with step("namespaces", f"unable to enter the pid namespace {how}"):
+            if how != "new":
+                ns.join("/proc/self/ns/pid" if how == "host" else how, ns.CLONE_NEWPID)
+            elif not self._new_pids:
+                ns.unshare(ns.CLONE_NEWPID)
+
     def _open(self, attached: Clients) -> None:
-        """To clients and daemons, while init is at work already."""
+        """To clients and daemons."""
         for sock, wanted in attached:
             self._main.stdio.attach(Attachment(self.loop, sock, wanted))
         try:
@@ -185,9 +199,9 @@ class Shim(Watcher):
 
     def on_exit(self, child: Child) -> None:
         if child is self._main:
-            self._exit = {"code": child.code, "oom": cgroups.oom_killed(self._plan.cgroups), "time": clock.now()}
+            self._exit = {"code": child.code, "oom": cgroups.oom_killed(self._plan.directories), "time": clock.now()}
             if self._plan.pid_namespace != "new":
-                cgroups.kill_all(self._plan.cgroups)  # with a pid namespace of its own the kernel has done that
+                cgroups.kill_all(self._plan.directories)  # with a pid namespace of its own the kernel has done that
             self.loop.after(_EXECS_SECONDS, self._forget_execs)
         child.stdio.drain(lambda: self._ended(child))
 
@@ -216,7 +230,7 @@ class Shim(Watcher):
     def _clean(self) -> None:
         """The cgroups and our files; what will not go is reported."""
         if hasattr(self, "_plan"):
-            for left in cgroups.remove(self._plan.cgroups):
+            for left in cgroups.remove(self._plan.directories):
                 self._bundle.report(f"cgroup left: {left}")
         self._bundle.clear()
 
@@ -237,7 +251,7 @@ class Shim(Watcher):
         if not hasattr(self, "_main") or self._main.pid == 0:
             return
         self._main.signal(signal.SIGKILL)
-        cgroups.kill_all(self._plan.cgroups)
+        cgroups.kill_all(self._plan.directories)
         record = self._exit or {"code": _CRASHED, "oom": False, "time": clock.now()}
         self._bundle.write_exit(record)
         self._clean()
@@ -306,7 +320,7 @@ class Shim(Watcher):
         try:
             if self._main.code >= 0 or not self._main.started:
                 raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH))
-            self._fork_exec(child, lambda stdio, sync: join.run(raw, self._main.pidfd, self._plan.cgroups, stdio, sync))
+            self._fork_exec(child, lambda stdio, sync: join.run(raw, self._main.pidfd, self._plan.directories, stdio, sync))
         except (OSError, Failure) as error:
             failure = _not_forked(error)
             child.stdio.drain(lambda: self._failed(child, failure))
@@ -315,11 +329,11 @@ class Shim(Watcher):
 
     def _fork_exec(self, child: Child, script: Script) -> None:
         try:
-            self._fork(child, script, cgroups.birthplace(self._plan.cgroups))
+            self._fork(child, script, cgroups.birthplace(self._plan.directories))
         except OSError as error:
             if error.errno != errno.EBUSY:
                 raise
-            self._fork(child, script, cgroups.residence(self._plan.cgroups, self._main.pid))
+            self._fork(child, script, cgroups.residence(self._plan.directories, self._main.pid))
 
 
 def _not_forked(error: OSError | Failure) -> Failure:
@@ -330,12 +344,10 @@ def _not_forked(error: OSError | Failure) -> Failure:
     return Failure(error.errno or 0, "fork", f"unable to start the process: {reason(error)}")
 
 
-def _enter_pid_namespace(how: str) -> None:
-    """Children forked from here on are born in it, execs too; the shim itself stays outside."""
-    if how == "host":
-        return
-    with step("namespaces", f"unable to enter the pid namespace {how}"):
-        if how == "new":
-            ns.unshare(ns.CLONE_NEWPID)
-        else:
-            ns.join(how, ns.CLONE_NEWPID)
+def _unshare_pids() -> bool:
+    """Whether the children to come have a pid namespace of their own; else it is tried again when a container wants one."""
+    try:
+        ns.unshare(ns.CLONE_NEWPID)
+    except OSError:
+        return False
+    return True

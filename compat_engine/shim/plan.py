@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from compat_engine.shim.channel import decode
-from compat_engine.shim.spec import SHIM_FIRST, Log
+from compat_engine.shim.spec import SHIM_FIRST, CgroupDir, Log, load_cgroups
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,16 +23,21 @@ class Stream:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """cgroups: the directories' paths. The other names are those of spec.Spec."""
+    """The names are those of spec.Spec."""
 
     stream: Stream
     log: Log
     pid_namespace: str
-    cgroups: tuple[str, ...]
+    cgroups: tuple[CgroupDir, ...]
     wait_for_go: bool
+
+    @property
+    def directories(self) -> list[str]:
+        """The cgroups' paths."""
+        return [item.path for item in self.cgroups]
 
     @classmethod
     def load(cls, text: bytes) -> "Plan":
         """Of a spec as Spec.dump makes it. Raises ValueError, KeyError, TypeError."""
         raw = decode(text.decode(), len(SHIM_FIRST))
-        return cls(Stream.of(raw), Log(**raw["log"]), raw["pid_namespace"], tuple(raw["cgroups"]), raw["wait_for_go"])
+        return cls(Stream.of(raw), Log(**raw["log"]), raw["pid_namespace"], load_cgroups(raw["cgroups"]), raw["wait_for_go"])

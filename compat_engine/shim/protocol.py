@@ -49,5 +49,5 @@ RUN, CREATED, GO, STARTED, FAILED, EXITED = "run", "created", "go", "started", "
 SIGNAL, RESIZE, ATTACH, WATCH, HELLO, STATE = "signal", "resize", "attach", "watch", "hello", "state"
 EXEC, EXEC_STARTED, EXEC_FAILED, EXEC_EXITED = "exec", "exec-started", "exec-failed", "exec-exited"
 
-# between shim and init, on a socket that closes at execve; failed {...} as above
-CONSOLE, EXECUTING = "console", "executing"
+# between shim and init, on a socket that closes at execve; cgroups: they are made; go and failed {...} as above
+CGROUPS, CONSOLE, EXECUTING = "cgroups", "console", "executing"

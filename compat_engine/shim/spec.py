@@ -175,15 +175,16 @@ class Spec:
             "log": self.log,
             "pid_namespace": self.namespaces.pid,
             "wait_for_go": self.wait_for_go,
-            "cgroups": [item.path for item in self.cgroups],
+            "cgroups": self.cgroups,
         }
-        return f"{SHIM_FIRST}{json.dumps(shim, default=_fields)}, {json.dumps(self, default=_fields)[1:]}"
+        rest = {name: value for name, value in _fields(self).items() if name not in shim}
+        return f"{SHIM_FIRST}{json.dumps(shim, default=_fields)}, {json.dumps(rest, default=_fields)[1:]}"
 
     @classmethod
     def load(cls, text: str) -> "Spec":
         raw = json.loads(text)
-        raw.pop("shim", None)
-        return _spec(raw)
+        shim = raw.pop("shim")
+        return _spec({name: shim[name] for name in ("log", "wait_for_go", "cgroups")} | raw)
 
 
 def _fields(value: Any) -> dict[str, Any]:
@@ -214,6 +215,10 @@ def load_mount(raw: dict[str, Any]) -> Mount:
     return Mount(**{**raw, "flags": tuple(raw["flags"]), "lower": tuple(raw.get("lower", ()))})
 
 
+def load_cgroups(raw: list[dict[str, Any]]) -> tuple[CgroupDir, ...]:
+    return tuple(CgroupDir(**{**item, "writes": tuple((name, value) for name, value in item["writes"])}) for item in raw)
+
+
 def _spec(raw: dict[str, Any]) -> Spec:
     rootfs = raw["rootfs"]
     return Spec(
@@ -226,9 +231,7 @@ def _spec(raw: dict[str, Any]) -> Spec:
             "masked_paths": tuple(raw["masked_paths"]),
             "readonly_paths": tuple(raw["readonly_paths"]),
             "namespaces": Namespaces(**raw["namespaces"]),
-            "cgroups": tuple(
-                CgroupDir(**{**item, "writes": tuple((name, value) for name, value in item["writes"])}) for item in raw["cgroups"]
-            ),
+            "cgroups": load_cgroups(raw["cgroups"]),
             "sysctls": tuple((name, value) for name, value in raw["sysctls"]),
             "log": Log(**raw["log"]),
         }
