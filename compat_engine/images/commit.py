@@ -50,7 +50,7 @@ async def _layer(library: Library, snapshot: str, work: Path) -> IncomingLayer:
         done = await library.workers.run("root_commit", [fd], upper=overlay.upper, lowers=overlay.lower)
     finally:
         os.close(fd)
-    unpacked = Unpacked(directory, done["digest"], done["unpacked"], (), made_here=True)
+    unpacked = Unpacked(directory, done["digest"], done["unpacked"], implied=False, made_here=True)
     return IncomingLayer(Descriptor(LAYER, done["digest"], done["size"]), None, unpacked)
 
 

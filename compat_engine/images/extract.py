@@ -20,6 +20,7 @@ _OVERLAY = (b"trusted.overlay.", b"user.overlay.")  # what overlayfs believes: n
 _ENTRY_LIMIT = 20_000_000
 SPACE_CHECK = 64 << 20  # bytes written between looks at the free space
 _RESERVE = 64 << 20  # bytes left free
+IMPLIED = "implied"  # beside the directory that was filled: paths of directories no entry described, each ended by a zero byte
 _ID_LIMIT = (1 << 32) - 1
 _NODES = {b"3": stat.S_IFCHR, b"4": stat.S_IFBLK, b"6": stat.S_IFIFO}
 _TIME_LIMIT = 1 << 62  # ns; what the kernel's 64-bit seconds and Python's arithmetic both hold with ease
@@ -217,6 +218,24 @@ class Extractor:
             remove_tree(path)
         else:
             os.unlink(path)
+
+
+def enter(directory: int) -> int:
+    """Makes the directory this process's root, with umask 0; returns the directory it is in, opened."""
+    around = os.open("..", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=directory)
+    os.fchdir(directory)
+    os.chroot(".")
+    os.umask(0)
+    return around
+
+
+def note(around: int, implied: set[bytes]) -> bool:
+    """Writes the file IMPLIED if it has something to say."""
+    if implied:
+        fd = os.open(IMPLIED, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600, dir_fd=around)
+        with open(fd, "wb") as file:
+            file.writelines(path + b"\0" for path in sorted(implied))
+    return bool(implied)
 
 
 def clean(name: bytes) -> bytes:

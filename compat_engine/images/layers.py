@@ -29,13 +29,13 @@ Say = Callable[[dict[str, Any]], None]
 
 @dataclass(frozen=True, slots=True)
 class Unpacked:
-    """A layer's content in `directory` (which holds `diff`), below Tree.tmp. implied: directories its tar did not describe;
-    made_here: see Layer."""
+    """A layer's content in `directory` (which holds `diff`), below Tree.tmp. implied: whether there are directories its tar
+    did not describe; made_here: see Layer."""
 
     directory: Path
     diff_id: str
     size: int
-    implied: tuple[str, ...]
+    implied: bool
     made_here: bool = False
 
 
@@ -128,7 +128,7 @@ async def unpack(library: Library, layer: IncomingLayer, directory: Path, say: S
         finally:
             for fd in fds:
                 os.close(fd)
-    return Unpacked(directory, done["diff_id"], done["size"], tuple(done["implied"]))
+    return Unpacked(directory, done["diff_id"], done["size"], done["implied"])
 
 
 def loading(label: str, current: int, total: int) -> dict[str, Any]:
@@ -159,7 +159,7 @@ async def _unpack_missing(
 
 async def _inherit(library: Library, found: dict[int, Unpacked], chains: list[str], number: int) -> None:
     """Directories a layer's tar leaves out must not hide the owner and mode they have in the layers below."""
-    if not number or not found[number].implied:
+    if not found[number].implied:
         return
     directories = [
         found[below].directory if below in found else library.tree.layers / library.layers[chains[below]].cache_id
@@ -168,7 +168,7 @@ async def _inherit(library: Library, found: dict[int, Unpacked], chains: list[st
     lowers = [str(directory / "diff") for directory in directories]
     fd = os.open(found[number].directory / "diff", os.O_RDONLY | os.O_DIRECTORY)
     try:
-        await library.workers.run("inherit", [fd], lowers=lowers, implied=list(found[number].implied))
+        await library.workers.run("inherit", [fd], lowers=lowers)
     finally:
         os.close(fd)
 

@@ -7,7 +7,7 @@ import errno
 import os
 import stat
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 from compat_engine.images.extract import write_all
@@ -60,15 +60,15 @@ class Merged:
                 return None
         return trail[-1]
 
-    def itself(self, path: str) -> list[int] | None:
-        """The directory at `path` with no link on the way to it; None when there is none."""
-        stack = self.root
-        for part in path.split("/"):
-            _, found = self.lookup(stack, part)
-            if found is None or not stat.S_ISDIR(found.st_mode):
-                return None
-            stack = self.child(stack, part)
-        return stack
+    @contextmanager
+    def itself(self, path: str) -> Iterator[Sequence[int]]:
+        """The directory at `path` with no link on the way to it, for as long as the context lasts; empty when there is none."""
+        stack: Sequence[int] = self.root
+        with Merged(()) as scope:
+            for part in path.split("/"):
+                _, found = self.lookup(stack, part)
+                stack = scope.child(stack, part) if found is not None and stat.S_ISDIR(found.st_mode) else ()
+            yield stack
 
     def lookup(self, stack: Sequence[int], name: str) -> tuple[int, os.stat_result | None]:
         """Which layer's directory shows `name`, and its status; None when no layer does or a whiteout hides it."""

@@ -11,7 +11,7 @@ from typing import Any
 from isal import igzip
 
 from compat_engine.images.codecs import BadArchive, Input, ahead, chunks, codec_of
-from compat_engine.images.extract import Extractor, write_all
+from compat_engine.images.extract import Extractor, enter, note, write_all
 from compat_engine.images.tarreader import Source, TarReader
 from compat_engine.kernel.files import appended
 
@@ -126,9 +126,7 @@ def _unpack(source: Input, directory: int, digest: str) -> dict[str, Any]:
             hashed.update(piece)
             yield piece
 
-    os.fchdir(directory)
-    os.chroot(".")
-    os.umask(0)
+    around = enter(directory)
     stream = ahead(chunks(source) if plain else content())  # a thread to decompress, one to hash, this one to write
     try:
         unpacked = Extractor().run(TarReader(Source(stream)))
@@ -137,4 +135,4 @@ def _unpack(source: Input, directory: int, digest: str) -> dict[str, Any]:
             pass
         raise
     diff_id = digest if plain else f"sha256:{hashed.hexdigest()}"
-    return {"diff_id": diff_id, "unpacked": unpacked.size, "implied": sorted(os.fsdecode(path) for path in unpacked.implied)}
+    return {"diff_id": diff_id, "unpacked": unpacked.size, "implied": note(around, unpacked.implied)}

@@ -25,7 +25,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from compat_engine.images.codecs import BadArchive, Input, ahead, chunks, codec_of
-from compat_engine.images.extract import Extractor, write_all
+from compat_engine.images.extract import IMPLIED, Extractor, enter, note, write_all
 from compat_engine.images.merged import Merged, copy_tree
 from compat_engine.images.rootjobs import JOBS as ROOT_JOBS
 from compat_engine.images.tarreader import Source, TarReader
@@ -88,23 +88,25 @@ def extract(fds: list[int], arguments: dict[str, Any], reply: Reply) -> dict[str
     plain = not codec_of(source.peek(8))
     digest = hashlib.sha256()
     stream = chunks(source) if plain and arguments.get("digest") else _hashed(chunks(source), digest)
-    os.fchdir(fds[1])
-    os.chroot(".")
-    os.umask(0)
+    around = enter(fds[1])
     unpacked = Extractor(lambda written: reply({"progress": source.consumed})).run(TarReader(Source(ahead(stream))))
     diff_id = arguments["digest"] if plain and arguments.get("digest") else f"sha256:{digest.hexdigest()}"
-    return {"diff_id": diff_id, "size": unpacked.size, "implied": sorted(os.fsdecode(path) for path in unpacked.implied)}
+    return {"diff_id": diff_id, "size": unpacked.size, "implied": note(around, unpacked.implied)}
 
 
 def inherit(fds: list[int], arguments: dict[str, Any], reply: Reply) -> dict[str, Any]:
-    """Gives the directories `implied` of the layer fds[0] the owner and mode they have in the layers `lowers` below it."""
+    """Gives the implied directories of the layer fds[0] the owner and mode they have in the layers `lowers` below it."""
+    around = os.open("..", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=fds[0])
+    with open(os.open(IMPLIED, os.O_RDONLY | os.O_CLOEXEC, dir_fd=around), "rb") as file:
+        paths = os.fsdecode(file.read()).split("\0")[:-1]
     with Merged(arguments["lowers"]) as below, Merged([f"/proc/self/fd/{fds[0]}/."]) as layer:
-        for path in arguments["implied"]:
-            lower, own = below.itself(path), layer.itself(path)
-            if lower and own:
-                status = os.fstat(lower[0])
-                os.fchown(own[0], status.st_uid, status.st_gid)
-                os.fchmod(own[0], status.st_mode & 0o7777)
+        for path in paths:
+            with below.itself(path) as lower, layer.itself(path) as own:
+                if lower and own:
+                    status = os.fstat(lower[0])
+                    os.fchown(own[0], status.st_uid, status.st_gid)
+                    os.fchmod(own[0], status.st_mode & 0o7777)
+    os.unlink(IMPLIED, dir_fd=around)
     return {}
 
 

@@ -96,9 +96,14 @@ class Workers:
 
 async def _answer(reply: socket.socket, progress: Progress | None) -> dict[str, Any]:
     loop = asyncio.get_running_loop()
-    text, last = b"", {}
+    pieces: list[bytes] = []  # of a line that has not ended: some are long
+    last: dict[str, Any] = {}
     while data := await loop.sock_recv(reply, 1 << 18):
-        *lines, text = (text + data).split(b"\n")
+        pieces.append(data)
+        if b"\n" not in data:
+            continue
+        *lines, rest = b"".join(pieces).split(b"\n")
+        pieces = [rest]
         for line in lines:
             last = json.loads(line)
             if "progress" in last and progress is not None:

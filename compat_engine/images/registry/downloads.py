@@ -210,7 +210,7 @@ class Downloads:
         download.step("Download complete")
         if download.directory is not None:
             layer = download.directory / "layer"
-            download.unpacked = Unpacked(layer, done["diff_id"], done["unpacked"], tuple(done["implied"]))
+            download.unpacked = Unpacked(layer, done["diff_id"], done["unpacked"], done["implied"])
             download.bar("Extracting", download.blob.size)
 
 

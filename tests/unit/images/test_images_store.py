@@ -305,6 +305,18 @@ async def test_what_is_broken_on_the_disk_is_forgotten(tmp_path: Path) -> None:
     await again.close()
 
 
+async def test_more_directories_without_entries_than_a_message_holds(store: Store) -> None:
+    """They keep owner and mode of the layer below, however many they are."""
+    names = [f"{number:04}-{'d' * 100}" for number in range(3000)]
+    lower = tar(*(directory(name, 0o751, owner=(7, 8)) for name in names))
+    upper = tar(*(Item(f"{name}/inside/file") for name in names))
+    await store.load(docker_archive(lower, upper))
+    top, _ = store.images.directories(store.images.find("test:1"))
+    found = {(status.st_uid, status.st_gid, status.st_mode & 0o7777) for name in names for status in [os.stat(f"{top}/{name}")]}
+    assert found == {(7, 8, 0o751)}
+    assert os.listdir(os.path.dirname(top)) == ["diff"]
+
+
 async def test_import(store: Store) -> None:
     lines = ('CMD ["x"]', "ENV A=b")
     image: Image = await store.images.import_(body(COMPRESSORS["gzip"](BASE)), parse("imp:1"), lines, "why")
