@@ -7,7 +7,7 @@ from collections.abc import Coroutine
 
 from compat_engine.engine import volumes
 from compat_engine.engine.containers.create import attributes
-from compat_engine.engine.containers.remove import discard
+from compat_engine.engine.containers.remove import discard_ended
 from compat_engine.engine.containers.start import launch
 from compat_engine.engine.endpoints import disconnected
 from compat_engine.engine.health import unwatch
@@ -70,7 +70,7 @@ class Monitor:
             self.schedule(container, lasted)
         container.announce_exit()
         if removed:
-            await discard(engine, container, volumes=True)
+            await discard_ended(engine, container)
         await engine.runtime.forget(container.id)  # only now that the exit is on record, or nothing is left to have one
 
     def schedule(self, container: Container, lasted: float) -> None:

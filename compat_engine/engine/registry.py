@@ -189,8 +189,16 @@ class Registry:
         self._names.pop(old, None)
 
     async def drop(self, container: Container) -> None:
+        await self.erase(container)
+        self.forget(container)
+
+    async def erase(self, container: Container) -> None:
+        """On the disk."""
         changes = Delete(CONTAINERS, container.id), Delete(STATES, container.id)
         await self._records.commit(*changes, durable=_durable(container.record))
+
+    def forget(self, container: Container) -> None:
+        """In memory."""
         self._containers.pop(container.id, None)
         self._names.pop(container.name, None)
         self._holders.pop(container.id, None)

@@ -170,7 +170,7 @@ class Shim:
         if self.running:
             self._burial = asyncio.get_running_loop().create_task(self._bury())
         elif self._ended and not self._abandoned:
-            self._leave()
+            self._burial = asyncio.get_running_loop().create_task(self._clear())
 
     async def _bury(self) -> None:
         """The shim went without `exited`: it wrote the record just before, or it was killed and init is on its own, its output
@@ -182,6 +182,11 @@ class Shim:
             await self._destroyed()
             record = bundles.exit(self.bundle) or Exit(self.id, KILLED, oom, _now())
         self._end(record)
+        await self._clear()
+
+    async def _clear(self) -> None:
+        """A shim removes the cgroups before it leaves, unless it was killed."""
+        await self._destroyed()
         self._leave()
 
     async def _destroyed(self) -> None:

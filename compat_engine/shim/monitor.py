@@ -223,8 +223,8 @@ class Shim(Watcher):
         if not self._drained or self._execs or self._left:
             return
         self._bundle.write_exit(self._exit)
-        self._clean()
         self._connections.broadcast({"op": protocol.EXITED, **self._exit})
+        self._clean()
         self._depart()
 
     def _clean(self) -> None:

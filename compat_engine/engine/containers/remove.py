@@ -64,11 +64,29 @@ async def _remove(engine: Engine, container: Container, force: bool, volumes: bo
 async def discard(engine: Engine, container: Container, volumes: bool) -> None:
     """Lock held, nothing runs. Readers see `removing` until it is gone."""
     engine.containers.mark_removing(container, container.state)
+    await engine.containers.erase(container)
+    _leave(engine, container)
+    await _clear(engine, container, volumes)
+
+
+async def discard_ended(engine: Engine, container: Container) -> None:
+    """The same for --rm after an exit. Here it may be gone before it is from the disk: a daemon that finds the record there
+    finds that it has ended, and does this again."""
+    _leave(engine, container)
+    await engine.containers.erase(container)
+    await _clear(engine, container, volumes=True)
+
+
+def _leave(engine: Engine, container: Container) -> None:
     container.drop_attached()
     engine.execs.forget(container.id)
-    await engine.containers.drop(container)
+    engine.containers.forget(container)
     engine.events.publish("container", "destroy", container.id, attributes(container.record))
     container.announce_removal()
+
+
+async def _clear(engine: Engine, container: Container, volumes: bool) -> None:
+    """Its files; a sweep finds what a crash leaves of them."""
     await engine.images.snapshots.remove(container.id)
     await asyncio.to_thread(shutil.rmtree, engine.tree.container(container.id), True)
     if volumes:
