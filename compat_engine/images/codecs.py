@@ -6,6 +6,7 @@ import lzma
 import queue
 import threading
 from collections.abc import Iterator
+from functools import partial
 from typing import IO, Any, cast
 
 import zstandard
@@ -13,6 +14,7 @@ from isal import igzip, igzip_lib
 
 CHUNK = 1 << 20
 _ZSTD_WINDOW = 128 << 20  # bytes; what the zstd command accepts by default, and so what people's images use
+_XZ_MEMORY = 256 << 20  # bytes; four times what xz -9 asks for, and it may ask for four gibibytes
 _FREE_EXPANSION = 1 << 30  # bytes any archive may expand to
 _RATIO = 5_000  # beyond that: bytes out for a byte in; deflate reaches 1,032
 _DEPTH = 8  # chunks between the decompressing thread and its reader
@@ -71,10 +73,9 @@ def codec_of(start: bytes) -> str:
 
 def chunks(source: Input) -> Iterator[bytes]:
     """The decompressed content, about a mebibyte at a time. Raises BadArchive for broken data and for bombs."""
-    reader = _reader(source)
     total = 0
     try:
-        while data := reader.read(CHUNK):
+        for data in filter(None, _pieces(source)):
             total += len(data)
             if total > _FREE_EXPANSION and total > source.consumed * _RATIO:
                 raise BadArchive(f"archive expands more than {_RATIO} times: refused")
@@ -106,16 +107,34 @@ def ahead(source: Iterator[bytes]) -> Iterator[bytes]:
         yield item
 
 
-def _reader(source: Input) -> IO[bytes]:
+def _pieces(source: Input) -> Iterator[bytes]:
     codec = codec_of(source.peek(_LONGEST))
+    return _unxz(source) if codec == "xz" else iter(partial(_reader(source, codec).read, CHUNK), b"")
+
+
+def _unxz(source: Input) -> Iterator[bytes]:
+    """One xz stream after the other. lzma.LZMAFile does as much, but knows no limit of memory."""
+    piece = source.read(CHUNK)
+    while piece:
+        unpacker = lzma.LZMADecompressor(lzma.FORMAT_XZ, _XZ_MEMORY)
+        yield unpacker.decompress(piece, CHUNK)
+        while not unpacker.eof:
+            piece = source.read(CHUNK) if unpacker.needs_input else b""
+            if unpacker.needs_input and not piece:
+                raise EOFError("unexpected EOF")
+            yield unpacker.decompress(piece, CHUNK)
+        piece = unpacker.unused_data.lstrip(b"\0")  # padding
+        while not piece and (more := source.read(CHUNK)):
+            piece = more.lstrip(b"\0")
+
+
+def _reader(source: Input, codec: str) -> IO[bytes]:
     file = cast(IO[bytes], source)
     if codec == "gzip":
         return cast(IO[bytes], igzip.open(file, "rb"))  # type: ignore[no-untyped-call]
     if codec == "zstd":
         decompressor = zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW)
         return cast(IO[bytes], decompressor.stream_reader(file, read_size=CHUNK, read_across_frames=True))
-    if codec == "xz":
-        return cast(IO[bytes], lzma.LZMAFile(file))
     if codec == "bzip2":
         return cast(IO[bytes], bz2.BZ2File(file))
     return file

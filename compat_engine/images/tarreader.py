@@ -14,9 +14,11 @@ BLOCK = 512
 _ZEROS = bytes(BLOCK)
 _META_LIMIT = 1 << 20  # bytes of one PAX header or long name
 _SPARSE_LIMIT = 1 << 20  # extents of one sparse file
+_SIZE_LIMIT = 1 << 63
 _XATTR = b"SCHILY.xattr."
 _LINK, _SYMLINK, _CHAR, _BLOCK_DEVICE, _DIRECTORY, _FIFO = b"1", b"2", b"3", b"4", b"5", b"6"
 _HEADER_ONLY = frozenset((_LINK, _SYMLINK, _CHAR, _BLOCK_DEVICE, _DIRECTORY, _FIFO))
+_PASSED_OVER = frozenset((b"g", b"V", b"M", b"N"))  # "g": as for Docker, global PAX headers describe no entry
 _REGULAR = frozenset((b"0", b"\0", b"7", b"S"))
 
 
@@ -100,7 +102,6 @@ class TarReader:
         self._source = source
         self._left = 0  # bytes of the current body not yet read, padding not counted
         self._padding = 0
-        self._global: dict[bytes, bytes] = {}
 
     def __iter__(self) -> Iterator[Entry]:
         while (entry := self._next()) is not None:
@@ -120,14 +121,12 @@ class TarReader:
             if kind == b"0":
                 return self._entry(block, kind, pax, name, link)
             if kind in (b"x", b"X"):
-                pax.update(_records(self._meta(block)))
-            elif kind == b"g":
-                self._global.update(_records(self._meta(block)))
+                pax = _records(self._meta(block))
             elif kind == b"L":
                 name = self._meta(block).partition(b"\0")[0]
             elif kind == b"K":
                 link = self._meta(block).partition(b"\0")[0]
-            elif kind not in (b"V", b"M", b"N"):
+            elif kind not in _PASSED_OVER:
                 return self._entry(block, kind, pax, name, link)
             else:
                 self._expect(_number(block[124:136]))
@@ -168,9 +167,9 @@ class TarReader:
             _number(block[329:337]) if kind in (_CHAR, _BLOCK_DEVICE) else 0,
             _number(block[337:345]) if kind in (_CHAR, _BLOCK_DEVICE) else 0,
         )
-        if pax or self._global:
-            _override(entry, {**self._global, **pax})
-        if entry.size < 0:
+        if pax:
+            _override(entry, pax)
+        if not 0 <= entry.size < _SIZE_LIMIT:
             raise BadTar("archive/tar: invalid tar header")
         self._expect(entry.size)
         if kind == b"S":
@@ -221,17 +220,17 @@ class TarReader:
 
     def _sparse_map(self) -> list[int]:
         """Sparse format 1.0: decimal lines before the data, padded to a block: a count, then offset and length of each extent."""
-        text, lines, wanted = b"", 0, 1
+        text, lines, wanted = bytearray(), 0, 1
         while lines < wanted:
-            if self._left < BLOCK or len(text) > 32 * _SPARSE_LIMIT:
+            if self._left < BLOCK or len(text) > 32 * _SPARSE_LIMIT or wanted > 2 * _SPARSE_LIMIT + 1:
                 raise BadTar("archive/tar: invalid sparse map")
             block = self._source.take(BLOCK)
             self._left -= BLOCK
             text += block
             lines += block.count(b"\n")
             if wanted == 1 and lines:
-                wanted += 2 * _decimal(text.partition(b"\n")[0])
-        return [_decimal(line) for line in text.split(b"\n")[1:wanted]]
+                wanted += 2 * _decimal(bytes(text).partition(b"\n")[0])
+        return [_decimal(line) for line in bytes(text).split(b"\n")[1:wanted]]
 
 
 def _checked(extents: list[tuple[int, int]], size: int, stored: int) -> list[tuple[int, int]]:
@@ -241,7 +240,7 @@ def _checked(extents: list[tuple[int, int]], size: int, stored: int) -> list[tup
         if offset < at or length < 0 or offset + length > size:
             raise BadTar("archive/tar: invalid sparse map")
         at = offset + length
-    if sum(length for _, length in extents) != stored or len(extents) > _SPARSE_LIMIT:
+    if not 0 <= size < _SIZE_LIMIT or sum(length for _, length in extents) != stored or len(extents) > _SPARSE_LIMIT:
         raise BadTar("archive/tar: invalid sparse map")
     return extents
 

@@ -36,6 +36,7 @@ from compat_engine.kernel.libc import check, libc
 _MESSAGE = 1 << 20
 _MAX_FDS = 16
 _MEMBERS = 100_000  # of an image archive
+_NAMES = 16 << 20  # bytes of their names together
 _PR_SET_PDEATHSIG = 1
 Reply = Callable[[dict[str, Any]], None]
 
@@ -54,9 +55,11 @@ class Member:
 def spool(fds: list[int], arguments: dict[str, Any], reply: Reply) -> dict[str, Any]:
     """Splits the archive read from fds[0] into files of the directory fds[1], hashing each."""
     members: list[dict[str, Any]] = []
+    named = 0
     reader = TarReader(Source(ahead(chunks(Input(fds[0])))))
     for number, entry in enumerate(reader):
-        if number > _MEMBERS:
+        named += len(entry.name) + len(entry.link)
+        if number > _MEMBERS or named > _NAMES:
             raise BadArchive("too many entries in archive")
         name = os.fsdecode(entry.name)
         if entry.type == b"0":

@@ -171,8 +171,9 @@ async def test_damaged_compression(unpack: Unpack) -> None:
 
 async def test_gzip_and_zstd_of_several_parts(unpack: Unpack, tmp_path: Path) -> None:
     data = tar(Item("f", b"x" * 100_000))
-    for codec in ("gzip", "zstd"):
+    for codec in ("gzip", "zstd", "xz"):
         parts = [COMPRESSORS[codec](data[at : at + 30_000]) for at in range(0, len(data), 30_000)]
         skippable = b"\x50\x2a\x4d\x18\x04\x00\x00\x00abcd" if codec == "zstd" else b""
-        done = await unpack(skippable + b"".join(parts))
+        padding = bytes(8) if codec == "xz" else b""
+        done = await unpack(skippable + padding.join([*parts, b""]))
         assert done["diff_id"] == digest(data)
