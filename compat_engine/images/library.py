@@ -16,6 +16,7 @@ from compat_engine.images.records import IMAGES, LAYERS, TAGS, Image, Layer
 from compat_engine.images.reference import Reference, is_digest, is_hex_id, parse
 from compat_engine.images.snapshots import Snapshots
 from compat_engine.images.workers import Workers
+from compat_engine.kernel.files import spread
 from compat_engine.store.blobs import Blobs
 from compat_engine.store.records import Delete, Put, Records
 from compat_engine.store.tree import Tree
@@ -30,6 +31,7 @@ class Library:
     def __init__(self, tree: Tree, records: Records, released: Callable[[str], Coroutine[Any, Any, None]]) -> None:
         tree.tmp.mkdir(mode=0o700, parents=True, exist_ok=True)
         tree.layers.mkdir(mode=0o710, parents=True, exist_ok=True)
+        spread(tree.tmp)  # what is made there are layers
         self.tree = tree
         self.records = records
         self.blobs = Blobs(tree.blobs)

@@ -1,9 +1,12 @@
-"""What is said of a file while it grows neither changes it nor minds what it is."""
+"""What is said of a file while it grows, or of a directory, neither changes it nor minds what it is."""
 
 import os
+import subprocess
 from pathlib import Path
 
-from compat_engine.kernel.files import appended, syncfs
+import pytest
+
+from compat_engine.kernel.files import appended, spread, syncfs
 
 MIB = 1 << 20
 
@@ -24,3 +27,18 @@ def test_a_device_has_no_disk() -> None:
         appended(fd, 0, 64 * MIB)
     finally:
         os.close(fd)
+
+
+def test_a_directory_for_what_is_to_lie_apart(tmp_path: Path) -> None:
+    def flags() -> str:
+        return subprocess.run(["lsattr", "-d", tmp_path], capture_output=True, text=True, check=True).stdout.split()[0]
+
+    if subprocess.run(["chattr", "-T", tmp_path], capture_output=True).returncode:
+        pytest.skip("not a filesystem that has the flag")
+    before = flags()
+    spread(tmp_path)
+    assert "T" in flags() and flags().replace("T", "-") == before
+
+
+def test_a_filesystem_that_knows_nothing_of_places() -> None:
+    spread(Path("/proc"))
