@@ -16,6 +16,7 @@ from compat_engine.config import Config, Settings
 from compat_engine.errors import EngineError, Internal, NotFound
 from compat_engine.images.images import Image, Images
 from compat_engine.images.reference import Reference, parse
+from compat_engine.images.registry import http
 from compat_engine.images.registry.auth import ANONYMOUS, Credentials
 from compat_engine.images.registry.pull import Wanted, pull
 from compat_engine.images.registry.registries import Registries
@@ -23,7 +24,7 @@ from compat_engine.kernel.mounts import MNT_DETACH, MS_REMOUNT, mount, umount2
 from compat_engine.store.records import Records
 from compat_engine.store.tree import Tree
 from tests.support.fake_registry import OCI_CONFIG, OCI_INDEX, OCI_MANIFEST, FakeRegistry, basic, cut, fake_registry, ranged
-from tests.support.tars import COMPRESSORS, Item, tar
+from tests.support.tars import COMPRESSORS, Item, digest, tar
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 AMD64 = ("linux", "amd64", "")
@@ -314,6 +315,90 @@ async def test_who_leaves_stops_the_download_unless_another_waits(puller: Puller
     go_on.set()
     assert await second
     assert registry.count(f"GET /v2/a/b/blobs/{layer}") == 1
+
+
+async def endless_headers(request: web.Request) -> web.StreamResponse:
+    assert request.transport is not None
+    request.transport.write(b"HTTP/1.1 200 OK\r\nX-Endless: ")
+    while not request.transport.is_closing():
+        request.transport.write(b"x")
+        await asyncio.sleep(0.05)
+    return web.Response()
+
+
+async def trickle(request: web.Request) -> web.StreamResponse:
+    response = web.StreamResponse(headers={"Content-Length": "100000", "Content-Type": OCI_MANIFEST})
+    await response.prepare(request)
+    while True:
+        await response.write(b" ")
+        await asyncio.sleep(0.05)
+
+
+async def silence(request: web.Request) -> web.StreamResponse:
+    await asyncio.sleep(3600)
+    return web.Response()
+
+
+WAYS = {way.__name__: way for way in (endless_headers, trickle, silence)}
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("step", ["GET /v2/", "HEAD manifest", "GET manifest", "configuration", "layer"])
+async def test_a_slow_registry_holds_nobody_up(puller: Puller, registry: FakeRegistry, step: str, way: str) -> None:
+    """Who waits for it is gone at once when he wants to be, with all he began; others pull meanwhile."""
+    registry.add("slow", "1", ONE)
+    registry.add("quick", "1", TWO)
+    raw = json.loads(registry.manifests["slow", "1"][1])
+    paths = {
+        "GET /v2/": "GET /v2/",
+        "HEAD manifest": "HEAD /v2/slow/manifests/1",
+        "GET manifest": f"GET /v2/slow/manifests/{digest(registry.manifests['slow', '1'][1])}",
+        "configuration": f"GET /v2/slow/blobs/{raw['config']['digest']}",
+        "layer": f"GET /v2/slow/blobs/{raw['layers'][0]['digest']}",
+    }
+    reached = asyncio.Event()
+
+    async def slow(request: web.Request) -> web.StreamResponse | None:
+        if f"{request.method} {request.path}" != paths[step] or reached.is_set():
+            return None
+        reached.set()
+        return await WAYS[way](request)
+
+    registry.on_any = slow
+    pull = asyncio.create_task(puller.pull(f"{registry.host}/slow:1"))
+    async with asyncio.timeout(20):
+        await reached.wait()
+        await asyncio.sleep(0.2)
+        assert await puller.pull(f"{registry.host}/quick:1")
+        assert pull.done() == (way == "trickle" and step in ("GET /v2/", "HEAD manifest"))  # whose bodies nobody reads
+        pull.cancel()
+        await asyncio.gather(pull, return_exceptions=True)
+    assert os.listdir(puller.tree.tmp) == []
+    assert await puller.pull(f"{registry.host}/slow:1")
+
+
+async def test_a_registry_that_falls_silent_is_asked_again(
+    puller: Puller, registry: FakeRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http, "_SILENCE", 0.3)
+    registry.add("a/b", "1", NOISE)
+    left = 2
+
+    async def stall(request: web.Request, content: bytes) -> web.StreamResponse | None:
+        nonlocal left
+        if not left or len(content) < 1000:
+            return None
+        left -= 1
+        response = web.StreamResponse(headers={"Content-Length": str(len(content))})
+        await response.prepare(request)
+        await response.write(content[:1000])
+        return await silence(request)
+
+    registry.on_blob = stall
+    assert await puller.pull(f"{registry.host}/a/b:1")
+    assert "Retrying in 1 second" in puller.statuses(registry.layers("a/b", "1")[0])
+    registry.on_any = silence
+    assert "context deadline exceeded" in await puller.fails(f"{registry.host}/a/b:2")
 
 
 async def test_no_more_downloads_at_once_than_allowed(puller: Puller, registry: FakeRegistry) -> None:
