@@ -172,9 +172,7 @@ class ExecSession:
         exec.started.set()
 
     def _failure(self, error: StartFailed | EngineError) -> EngineError:
-        if isinstance(error, StartFailed):
-            return start_error(error, _PREFIX)
-        return Conflict(f"container {self.exec.container.id} is not running") if isinstance(error, NotFound) else error
+        return start_error(error, _PREFIX) if isinstance(error, StartFailed) else error
 
 
 @dataclass(frozen=True, slots=True)

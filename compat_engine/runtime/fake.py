@@ -20,7 +20,7 @@ from compat_engine.errors import NotFound
 from compat_engine.runtime.cgroups.resources import Resources
 from compat_engine.runtime.cgroups.stats import Usage
 from compat_engine.runtime.fake_programs import Exited, Program, find
-from compat_engine.runtime.protocol import Adopted, ExecExit, Exit, StartFailed, Streams
+from compat_engine.runtime.protocol import Adopted, ExecExit, Exit, NotRunning, StartFailed, Streams
 from compat_engine.shim.spec import Process, Spec
 
 ENDING = {signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2}
@@ -217,7 +217,7 @@ class FakeRuntime:
         try:
             container = self._container(id)
             started = FakeProcess(process, container.spec.hostname)
-        except (StartFailed, NotFound):
+        except (StartFailed, NotRunning):
             if attached:
                 attached[0].close()
             raise
@@ -276,7 +276,7 @@ class FakeRuntime:
         try:
             return self._containers[id]
         except KeyError:
-            raise NotFound(f"No such container: {id}") from None
+            raise NotRunning(id) from None
 
     def _process(self, id: str, exec_id: str = "") -> FakeProcess:
         container = self._container(id)

@@ -9,7 +9,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from compat_engine.errors import Conflict, NotFound
+from compat_engine.errors import Conflict
 from compat_engine.runtime import bundles
 from compat_engine.runtime.cgroups.group import Group
 from compat_engine.runtime.cgroups.manager import Cgroups
@@ -17,7 +17,7 @@ from compat_engine.runtime.cgroups.resources import Resources
 from compat_engine.runtime.cgroups.stats import Usage
 from compat_engine.runtime.connection import Message, pair
 from compat_engine.runtime.launcher_client import Launcher
-from compat_engine.runtime.protocol import Adopted, ExecExit, Exit, StartFailed, Streams
+from compat_engine.runtime.protocol import Adopted, ExecExit, Exit, NotRunning, StartFailed, Streams
 from compat_engine.runtime.shim_client import NO_SHIM, Shim
 from compat_engine.shim import protocol
 from compat_engine.shim.spec import Process, Spec, dump_process
@@ -37,7 +37,7 @@ class LinuxCreated:
     shim: Shim
 
     async def go(self) -> str:
-        with suppress(NotFound):  # it has failed by itself; `started` tells how
+        with suppress(NotRunning):  # it has failed by itself; `started` tells how
             await self.shim.send({"op": protocol.GO})
         try:
             return await self.shim.started
@@ -148,11 +148,11 @@ class LinuxRuntime:
         return self._running(id).group.pids()
 
     async def usage(self, id: str) -> Usage:
-        """The container's counters now. Raises NotFound when it does not run."""
+        """The container's counters now."""
         return self._running(id).group.usage()
 
     async def update(self, id: str, resources: Resources) -> None:
-        """New limits for a running container. Raises NotFound, Internal with the kernel's reason."""
+        """New limits for a running container. Raises Internal with the kernel's reason."""
         self._running(id).group.update(resources)
 
     async def exits(self) -> AsyncIterator[Exit | ExecExit]:
@@ -193,7 +193,7 @@ class LinuxRuntime:
     def _running(self, id: str) -> Shim:
         shim = self._shims.get(id)
         if shim is None or not shim.running:
-            raise NotFound(f"No such container: {id}")
+            raise NotRunning(id)
         return shim
 
     async def _predecessor_gone(self, id: str) -> None:
@@ -242,7 +242,7 @@ class LinuxRuntime:
                 shim.exists(pid)
                 return True
             state = await asyncio.wait_for(shim.state, ANSWER_SECONDS)
-        except NotFound:
+        except NotRunning:
             return False
         except TimeoutError:
             shim.exists(pid)

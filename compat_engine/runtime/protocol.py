@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from socket import socket
 from typing import Protocol
 
+from compat_engine.errors import Conflict
 from compat_engine.runtime.cgroups.resources import Resources
 from compat_engine.runtime.cgroups.stats import Usage
 from compat_engine.shim.spec import Process, Spec
@@ -16,6 +17,13 @@ class StartFailed(Exception):
     def __init__(self, errno: int, step: str, text: str) -> None:
         super().__init__(text)
         self.errno, self.step, self.text = errno, step, text
+
+
+class NotRunning(Conflict):
+    """The container's process is gone; its exit may be yet to be recorded."""
+
+    def __init__(self, id: str) -> None:
+        super().__init__(f"container {id} is not running")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +78,8 @@ class Created(Protocol):
 
 
 class Runtime(Protocol):
+    """What is done to a running container raises NotRunning once its process is gone."""
+
     async def create(self, spec: Spec, attached: Sequence[tuple[socket, Streams]] = ()) -> Created:
         """Start shim and init; returns when init exists. Owns the shim's ends of `attached` from the call on, also on failure."""
 
@@ -79,13 +89,12 @@ class Runtime(Protocol):
     async def watch(self, id: str) -> int:
         """Read end of a non-blocking pipe: a byte whenever the log grew, EOF when the container has ended. Caller closes it."""
 
-    async def signal(self, id: str, signal: int, exec_id: str = "") -> None:
-        """Raises NotFound when the process is gone."""
+    async def signal(self, id: str, signal: int, exec_id: str = "") -> None: ...
 
     async def resize(self, id: str, rows: int, columns: int, exec_id: str = "") -> None: ...
 
     async def exec(self, id: str, exec_id: str, process: Process, attached: tuple[socket, Streams] | None) -> int:
-        """Start a process in a running container; its host pid. Raises StartFailed, NotFound when the container is gone."""
+        """Start a process in a running container; its host pid. Raises StartFailed."""
 
     async def pause(self, id: str) -> None:
         """Freeze the container's cgroup; returns when frozen."""
@@ -102,10 +111,10 @@ class Runtime(Protocol):
         """The exit of `id` is recorded elsewhere now: drop what the runtime keeps of it. Else `adopt` tells of it again."""
 
     async def usage(self, id: str) -> Usage:
-        """The container's counters now. Raises NotFound when it does not run."""
+        """The container's counters now."""
 
     async def update(self, id: str, resources: Resources) -> None:
-        """New limits for a running container. Raises NotFound, Internal with the kernel's reason."""
+        """New limits for a running container. Raises Internal with the kernel's reason."""
 
     async def adopt(self, ids: Sequence[str]) -> Adopted:
         """After a daemon restart: connect to the live shims of `ids` and read the exit records of dead ones; ids in neither were

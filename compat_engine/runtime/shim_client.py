@@ -11,11 +11,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from compat_engine.errors import Internal, NotFound
+from compat_engine.errors import Internal
 from compat_engine.runtime import bundles
 from compat_engine.runtime.cgroups.group import Group
 from compat_engine.runtime.connection import Connection, Message
-from compat_engine.runtime.protocol import ExecExit, Exit, StartFailed
+from compat_engine.runtime.protocol import ExecExit, Exit, NotRunning, StartFailed
 from compat_engine.shim import protocol
 
 log = logging.getLogger(__name__)
@@ -55,7 +55,7 @@ class Shim:
         self._connection = Connection(sock, self._received, self._closed)
 
     async def send(self, message: Message, fds: Sequence[int] = ()) -> None:
-        """Raises NotFound when the shim has gone, Internal when it takes nothing for too long, OSError EMSGSIZE."""
+        """Raises NotRunning when the shim has gone, Internal when it takes nothing for too long, OSError EMSGSIZE."""
         try:
             if self._connection is None:
                 raise BrokenPipeError
@@ -64,7 +64,7 @@ class Shim:
         except TimeoutError as error:
             raise self._stuck() from error
         except (BrokenPipeError, ConnectionResetError) as error:
-            raise NotFound(f"No such container: {self.id}") from error
+            raise NotRunning(self.id) from error
 
     def signal(self, number: int) -> None:
         """To init, past the shim: a pidfd never names another process, and a stuck shim is in nobody's way."""
@@ -73,11 +73,11 @@ class Shim:
                 raise ProcessLookupError
             signal.pidfd_send_signal(self._pidfd, number)
         except ProcessLookupError as error:
-            raise NotFound(f"No such container: {self.id}") from error
+            raise NotRunning(self.id) from error
 
     async def exec(self, exec_id: str, message: Message, fds: Sequence[int]) -> int:
-        """Host pid. Raises StartFailed, NotFound when the container ends meanwhile, Internal when the shim does not answer; what
-        it starts in the end is then killed."""
+        """Host pid. Raises StartFailed, NotRunning when the container ends meanwhile, Internal when the shim does not answer:
+        what it starts in the end is then killed."""
         future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._execs[exec_id] = future
         try:
@@ -164,7 +164,7 @@ class Shim:
 
     def _closed(self) -> None:
         self._fail_start(StartFailed(0, NO_SHIM, "the container's supervisor ended unexpectedly, see launcher.log in exec-root"))
-        _fail(self.state, NotFound(f"No such container: {self.id}"))
+        _fail(self.state, NotRunning(self.id))
         self._fail_execs()
         self._silent.set()
         if self.running:
@@ -199,7 +199,7 @@ class Shim:
 
     def _end(self, exit: Exit) -> None:
         self._fail_start(StartFailed(0, "shim", "the process ended before it was started"))
-        _fail(self.state, NotFound(f"No such container: {self.id}"))
+        _fail(self.state, NotRunning(self.id))
         self._fail_execs()
         self._ended = True
         if self.running:
@@ -233,7 +233,7 @@ class Shim:
 
     def _fail_execs(self) -> None:
         for future in self._execs.values():
-            _fail(future, NotFound(f"No such container: {self.id}"))
+            _fail(future, NotRunning(self.id))
 
 
 _HANDLERS: dict[str, Callable[[Shim, Message], None]] = {

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from compat_engine.errors import Internal, NotFound
+from compat_engine.errors import Internal
 from compat_engine.ids import new_id
 from compat_engine.runtime import linux as linux_runtime
 from compat_engine.runtime import shim_client
@@ -23,7 +23,7 @@ from compat_engine.runtime.cgroups.resources import Resources
 from compat_engine.runtime.cgroups.v1 import V1
 from compat_engine.runtime.fake import FakeRuntime
 from compat_engine.runtime.linux import LinuxRuntime
-from compat_engine.runtime.protocol import ExecExit, Exit, Runtime, StartFailed, Streams
+from compat_engine.runtime.protocol import ExecExit, Exit, NotRunning, Runtime, StartFailed, Streams
 from compat_engine.shim import protocol
 from compat_engine.shim.spec import Log, Mount, Overlay, Process, Spec
 from compat_engine.store.tree import Tree
@@ -167,7 +167,7 @@ async def test_output_exit_code_and_log(house: House) -> None:
     assert (exit.id, exit.code, exit.oom) == (spec.id, 3, False)
     records = [json.loads(line) for line in Path(spec.log.path).read_text().splitlines()]
     assert sorted((record["stream"], record["log"]) for record in records) == [("stderr", "err\n"), ("stdout", "out\n")]
-    with pytest.raises(NotFound):
+    with pytest.raises(NotRunning):
         await house.runtime.signal(spec.id, signal.SIGTERM)
 
 
@@ -237,7 +237,7 @@ async def test_exec_runs_beside_and_reports(house: House) -> None:
         await house.runtime.signal(spec.id, signal.SIGKILL, "e3")
         assert await asyncio.wait_for(house.exits.get(), 60) == ExecExit(spec.id, "e3", 137)
         assert (await house.end(spec)).code == 137
-        with pytest.raises(NotFound):
+        with pytest.raises(NotRunning):
             await house.runtime.exec(spec.id, "e4", spec.process, None)
 
 

@@ -11,7 +11,7 @@ from compat_engine.engine.registry import Container
 from compat_engine.engine.streams import Duplex, pump, socketpair
 from compat_engine.errors import Conflict
 from compat_engine.logs.query import LogQuery
-from compat_engine.runtime.protocol import Streams
+from compat_engine.runtime.protocol import NotRunning, Streams
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +74,13 @@ async def open(engine: Engine, word: str, options: AttachOptions) -> Session:
 async def _join(engine: Engine, container: Container, options: AttachOptions) -> socket.socket:
     streams = Streams(options.stdin, options.stdout, options.stderr)
     async with container.lock:  # not between a start's look at the waiting clients and its end
-        if container.state.status == "running":
+        if container.state.status != "running":
+            ours, theirs = socketpair()
+            container.attached.append((theirs, streams))
+            return ours
+        try:
             return await engine.runtime.attach(container.id, streams)
-        ours, theirs = socketpair()
-        container.attached.append((theirs, streams))
-        return ours
+        except NotRunning:  # it has just ended, and its output with it
+            ours, theirs = socketpair()
+            theirs.close()
+            return ours

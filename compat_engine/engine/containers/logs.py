@@ -5,9 +5,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from compat_engine.engine.parts import Engine
-from compat_engine.errors import InvalidParameter, NotFound, NotImplementedHere
+from compat_engine.errors import InvalidParameter, NotImplementedHere
 from compat_engine.logs.query import LogQuery as LogQuery
 from compat_engine.logs.read import DRIVERS, read
+from compat_engine.runtime.protocol import NotRunning
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +30,7 @@ async def open(engine: Engine, word: str, query: LogQuery) -> Logs:
 
     async def watch() -> int:
         if container.state.status in ("running", "paused"):
-            with suppress(NotFound):  # it has just ended: what is there is all there will be
+            with suppress(NotRunning):  # it has just ended: what is there is all there will be
                 return await engine.runtime.watch(container.id)
         return -1
 

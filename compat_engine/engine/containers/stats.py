@@ -10,8 +10,8 @@ from compat_engine.engine.clock import rfc3339nano
 from compat_engine.engine.parts import Engine
 from compat_engine.engine.records import ZERO_TIME
 from compat_engine.engine.registry import Container
-from compat_engine.errors import NotFound
 from compat_engine.runtime.cgroups.stats import Operations, Usage
+from compat_engine.runtime.protocol import NotRunning
 
 PERIOD = 1.0  # seconds between two samples
 _TICK = 1_000_000_000 // os.sysconf("SC_CLK_TCK")  # nanoseconds
@@ -52,7 +52,7 @@ async def _sample(engine: Engine, container: Container) -> dict[str, Any]:
     try:
         usage = await engine.runtime.usage(container.id)
         return {"read": rfc3339nano(), **identity, **_numbers(usage), **_networks(engine, container)}
-    except (NotFound, FileNotFoundError, ProcessLookupError):  # it ended just now
+    except (NotRunning, FileNotFoundError, ProcessLookupError):  # it ended just now
         return {"read": ZERO_TIME, **identity, **_nothing()}
 
 

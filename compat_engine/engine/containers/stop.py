@@ -8,7 +8,8 @@ from compat_engine.engine.containers.create import attributes
 from compat_engine.engine.parts import Engine
 from compat_engine.engine.registry import Container, Ended
 from compat_engine.engine.validate import signal_number
-from compat_engine.errors import Internal, NotFound, NotModified
+from compat_engine.errors import Internal, NotModified
+from compat_engine.runtime.protocol import NotRunning
 
 DEFAULT_TIMEOUT = 10  # seconds
 KILL_PATIENCE = 10  # seconds a SIGKILL may take before the container counts as stuck
@@ -75,7 +76,7 @@ async def send(engine: Engine, container: Container, number: int) -> None:
     """Deliver a signal and tell of it; a process that is gone already is what the caller wants, not an error."""
     try:
         await engine.runtime.signal(container.id, number)
-    except NotFound:
+    except NotRunning:
         return
     engine.events.publish("container", "kill", container.id, {**attributes(container.record), "signal": str(int(number))})
 
@@ -83,5 +84,5 @@ async def send(engine: Engine, container: Container, number: int) -> None:
 async def resume_if_paused(engine: Engine, container: Container) -> None:
     """A frozen process takes no signal, not even SIGKILL on cgroup v1."""
     if container.state.status == "paused":
-        with suppress(NotFound):  # it has ended
+        with suppress(NotRunning):  # it has ended
             await engine.runtime.resume(container.id)

@@ -1,5 +1,6 @@
 """POST /containers/{id}/update: new limits and restart policy; what is zero stays as it is."""
 
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -10,6 +11,7 @@ from compat_engine.engine.registry import Container
 from compat_engine.engine.resources import resources
 from compat_engine.engine.validate import validate
 from compat_engine.errors import Conflict, Internal
+from compat_engine.runtime.protocol import NotRunning
 from compat_engine.wire.container import Config, HostConfig, UpdateRequest
 
 
@@ -29,7 +31,8 @@ async def update(engine: Engine, word: str, request: UpdateRequest) -> list[str]
         host = _merged(container, request)
         if container.state.status in ("running", "paused"):
             try:
-                await engine.runtime.update(container.id, resources(host))
+                with suppress(NotRunning):  # it has just ended
+                    await engine.runtime.update(container.id, resources(host))
             except Internal as error:
                 raise Internal(f"Cannot update container {container.id}: {error}") from error
         await engine.containers.update(container, record=replace(container.record, host_config=host))
