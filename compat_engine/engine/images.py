@@ -14,7 +14,9 @@ from compat_engine.errors import InvalidParameter, NotFound
 from compat_engine.images.archive_load import Platform
 from compat_engine.images.images import Image, Removal, User
 from compat_engine.images.import_ import download
+from compat_engine.images.layers import Say
 from compat_engine.images.reference import Reference, repository_tag
+from compat_engine.images.waiting import narrated
 
 _LIST_FILTERS = frozenset(("before", "dangling", "label", "reference", "since", "until"))
 _PRUNE_FILTERS = frozenset(("dangling", "label", "label!", "until"))
@@ -161,7 +163,7 @@ def save(engine: Engine, words: list[str], platform: str = "") -> AsyncIterator[
     return archive
 
 
-async def import_(
+def import_(
     engine: Engine,
     source: str,
     body: AsyncIterator[bytes],
@@ -171,14 +173,19 @@ async def import_(
     platform: str,
 ) -> AsyncIterator[dict[str, Any]]:
     """POST /images/create?fromSrc=: from the body (source "-") or a URL. The last object's status is the image's id."""
-    if source != "-":
-        body = await download(source)
-        yield {"status": f"Downloading from {source}"}
-    image = await engine.images.import_(body, name, lines, message or f"Imported from {source}", platform)
-    if name is not None:
-        _event(engine, "tag", image, name.familiar)
-    _event(engine, "import", image, image.id)
-    yield {"status": image.id}
+
+    async def work(say: Say) -> None:
+        content = body
+        if source != "-":
+            content = await download(source, say)
+            say({"status": f"Downloading from {source}"})
+        image = await engine.images.import_(content, name, lines, message or f"Imported from {source}", platform)
+        if name is not None:
+            _event(engine, "tag", image, name.familiar)
+        _event(engine, "import", image, image.id)
+        say({"status": image.id})
+
+    return narrated(work)
 
 
 def created(image: Image) -> float:

@@ -6,6 +6,7 @@ import os
 import urllib.error
 import urllib.request
 from collections.abc import AsyncIterator
+from http.client import HTTPException, InvalidURL
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -17,6 +18,7 @@ from compat_engine.images.layers import Incoming, IncomingLayer, Say, add, unpac
 from compat_engine.images.library import Library, host_platform, now_text
 from compat_engine.images.records import LAYER, Descriptor, Image
 from compat_engine.images.reference import Reference
+from compat_engine.images.registry.progress import Pace, drawn
 
 _SYSTEMS = frozenset(("linux", "windows", "darwin", "freebsd", "netbsd", "openbsd", "dragonfly", "solaris", "plan9", "aix"))
 _TIMEOUT = 60  # seconds without a byte from a server
@@ -50,33 +52,48 @@ async def import_(
         return await add(library, Incoming(config, (layer,), names, tagged_at=now_text() if names else ""), work, say)
 
 
-async def download(url: str) -> AsyncIterator[bytes]:
+async def download(url: str, say: Say) -> AsyncIterator[bytes]:
     """The bytes at an http or https URL (http when it says no scheme), once a server has agreed to send them.
 
-    Raises Internal for what the server or the network says, here and from the iterator.
+    `say` hears how many there are. Raises InvalidParameter for what is no URL, Internal for what the server or the network says,
+    here and from the iterator.
     """
     if "://" not in url:
         url = f"http://{url}"
-    return _pieces(await asyncio.to_thread(_open, url), url)
+    return _pieces(await asyncio.to_thread(_open, url), url, say)
 
 
-async def _pieces(response: Any, url: str) -> AsyncIterator[bytes]:
+async def _pieces(response: Any, url: str, say: Say) -> AsyncIterator[bytes]:
+    total = -1 if response.length is None else response.length
+    pace, current = Pace(), 0
     try:
         while chunk := await asyncio.to_thread(_read, response, url):
+            current += len(chunk)
+            if pace() and current != total:
+                say(_importing(current, total))
             yield chunk
     finally:
         response.close()
+    say(_importing(current, total))
+    if current < total:
+        raise Internal("unexpected EOF")
+
+
+def _importing(current: int, total: int) -> dict[str, Any]:
+    return {"status": "Importing", "progressDetail": {"current": current, "total": total}, "progress": drawn(current, total)}
 
 
 def _open(url: str) -> Any:
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https"):
-        raise Internal(f'Get "{url}": unsupported protocol scheme "{parts.scheme}"')
     try:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https"):
+            raise Internal(f'Get "{url}": unsupported protocol scheme "{parts.scheme}"')
         return urllib.request.urlopen(url, timeout=_TIMEOUT)
     except urllib.error.HTTPError as error:
         raise Internal(f"Got HTTP status code >= 400: {error.code} {error.reason}") from None
-    except (OSError, ValueError) as error:
+    except (ValueError, InvalidURL) as error:
+        raise InvalidParameter(f'parse "{url}": {error}') from None
+    except (OSError, HTTPException) as error:
         raise Internal(f'Get "{url}": dial tcp {parts.netloc}: connect: {_text(getattr(error, "reason", error))}') from None
 
 
@@ -88,8 +105,8 @@ def _text(reason: Any) -> str:
 
 def _read(response: Any, url: str) -> bytes:
     try:
-        content: bytes = response.read(1 << 20)
-    except OSError as error:
+        content: bytes = response.read1(1 << 20)
+    except (OSError, HTTPException) as error:
         raise Internal(f'Get "{url}": {error}') from None
     return content
 
