@@ -1,5 +1,6 @@
 """A container's Config from what the client asked and what the image says. Pure."""
 
+import os
 from typing import Any
 
 from compat_engine.wire.container import Config, HealthConfig
@@ -15,7 +16,7 @@ def merge(asked: Config, image: Config) -> Config:
         "Env": _env(asked.Env or [], image.Env or []),
         "Labels": {**(image.Labels or {}), **(asked.Labels or {})},
         "User": asked.User or image.User,
-        "WorkingDir": asked.WorkingDir or image.WorkingDir,
+        "WorkingDir": _clean(asked.WorkingDir or image.WorkingDir),
         "StopSignal": asked.StopSignal or image.StopSignal,
         "Shell": asked.Shell or image.Shell,
         "OnBuild": image.OnBuild,
@@ -31,6 +32,11 @@ def merge(asked: Config, image: Config) -> Config:
 def arguments(config: Config) -> tuple[str, ...]:
     """What execve gets: Entrypoint then Cmd."""
     return (*(config.Entrypoint or ()), *(config.Cmd or ()))
+
+
+def _clean(path: str | None) -> str | None:
+    """As Go's filepath.Clean, which knows no leading //."""
+    return os.path.normpath(path).replace("//", "/") if path else path
 
 
 def _command(asked: Config, image: Config) -> dict[str, Any]:

@@ -35,6 +35,11 @@ def test_what_the_client_says_goes_before_the_image() -> None:
     assert (merged.User, merged.WorkingDir) == ("0", "/srv")
 
 
+@pytest.mark.parametrize(("asked", "shown"), [("", ""), ("/", "/"), ("/etc/../new/.", "/new"), ("//a//b/", "/a/b"), ("/..", "/")])
+def test_the_working_directory_as_a_clean_path(asked: str, shown: str) -> None:
+    assert merge(Config(WorkingDir=asked), Config()).WorkingDir == shown
+
+
 def test_a_port_without_protocol_is_tcp() -> None:
     merged = merge(Config.parse({"ExposedPorts": {"80": {}, "53/udp": {}}}), Config.parse({"ExposedPorts": {"443/tcp": {}}}))
     assert sorted(merged.ExposedPorts or ()) == ["443/tcp", "53/udp", "80/tcp"]
