@@ -10,6 +10,7 @@ from compat_engine.logs.query import stamp
 from compat_engine.logs.record import Record
 
 CHUNK = 256 << 10  # bytes read at once
+_TRIES = 100  # a container that rotates its log faster than a reader can look does not keep its files either
 
 
 class LogFile:
@@ -89,20 +90,36 @@ class LogFile:
 
 
 def open_all(path: Path, kind: type[LogFile]) -> list[LogFile]:
-    """The files of the log, oldest first; none when the container has never run.
+    """The files of the log, oldest first; none when the container has never run."""
+    for _ in range(_TRIES):
+        before, files = _identity(path), _opened(path, kind)
+        if _identity(path) == before:
+            break
+        for file in files:
+            file.close()
+    else:
+        files = _opened(path, kind)
+    return files
 
-    They are opened newest first: a rotation meanwhile only moves files to names still to come, so none is missed, and one met
-    twice is known by its inode.
+
+def _opened(path: Path, kind: type[LogFile]) -> list[LogFile]:
+    """The same, and none is missing unless another file is at `path` by now.
+
+    They are opened newest first: a rotation meanwhile only moves files to names still to come, and one met twice is known by its
+    inode. It frees one name after the other, so one that is free is not the end yet.
     """
     files: list[LogFile] = []
     seen: set[tuple[int, int]] = set()
+    missing = 0
     for name in _names(path):
         try:
             file = kind(name)
         except FileNotFoundError:
-            if name == path:
-                continue  # between a rotation's rename and its new file
-            break
+            missing += 1
+            if missing == 2:
+                break
+            continue
+        missing = 0
         if file.identity in seen:
             file.close()
         else:
@@ -113,15 +130,20 @@ def open_all(path: Path, kind: type[LogFile]) -> list[LogFile]:
 
 def newer(path: Path, current: LogFile) -> list[LogFile]:
     """The files that came after `current`, oldest first; all there are when `current` has been rotated away for good."""
-    with suppress(FileNotFoundError):
-        status = os.stat(path)
-        if (status.st_dev, status.st_ino) == current.identity:
-            return []
+    if _identity(path) == current.identity:
+        return []
     files = open_all(path, type(current))
     at = max((index for index, file in enumerate(files) if file.continues(current)), default=-1)
     for file in files[: at + 1]:
         file.close()
     return files[at + 1 :]
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    with suppress(FileNotFoundError):
+        status = os.stat(path)
+        return status.st_dev, status.st_ino
+    return None
 
 
 def _names(path: Path) -> Iterator[Path]:

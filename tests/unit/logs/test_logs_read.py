@@ -1,13 +1,17 @@
 import asyncio
 import os
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from struct import pack
+from typing import Any
 from unittest.mock import patch
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from compat_engine.logs import files as files_module
 from compat_engine.logs import jsonfile
 from compat_engine.logs.jsonfile import JsonFile
 from compat_engine.logs.query import LogQuery, padded, stamp
@@ -49,6 +53,44 @@ def write(path: Path, numbers: range) -> None:
 
 def numbers_in(text: bytes) -> list[int]:
     return [int(word) for word in text.decode().replace("line", "").split()]
+
+
+def rotation(path: Path) -> list[Callable[[], None]]:
+    """The steps in which the shim shifts the files of `rotated`."""
+    names = [path, *(path.with_name(f"{path.name}.{end}") for end in ("1.gz", "2", "3.gz", "4", "5"))]
+    moved = [path.with_name(f"{path.name}.{end}") for end in ("1", "2.gz", "3", "4.gz", "5", "6")]
+    steps = [partial(os.rename, old, new) for old, new in zip(names, moved, strict=True)]
+    return [*steps[::-1], partial(os.mknod, path)]
+
+
+def rotated(path: Path) -> list[int]:
+    """A log of six files, some compressed; their inodes, oldest first."""
+    for end in ("", ".1.gz", ".2", ".3.gz", ".4", ".5"):
+        path.with_name(path.name + end).touch()
+    return [path.with_name(path.name + end).stat().st_ino for end in (".5", ".4", ".3.gz", ".2", ".1.gz", "")]
+
+
+@pytest.mark.parametrize("done", range(8))
+@pytest.mark.parametrize("when", range(14))
+def test_a_rotation_meanwhile_hides_no_file(tmp_path: Path, when: int, done: int) -> None:
+    """After `when` attempts to open a file, as many steps of a rotation as `done`, and the rest two attempts later."""
+    path = tmp_path / "log"
+    inodes, steps, attempts = rotated(path), rotation(path), 0
+    early, late = steps[:done], steps[done:]
+
+    def opening(*args: Any, really: Callable[..., int] = os.open) -> int:
+        nonlocal attempts
+        for step in {when: early, when + 2: late}.get(attempts, []):
+            step()
+        attempts += 1
+        return really(*args)
+
+    with patch("os.open", opening):
+        files = files_module.open_all(path, JsonFile)
+    found = [file.identity[1] for file in files]
+    for file in files:
+        file.close()
+    assert [inode for inode in found if inode in inodes] == inodes
 
 
 async def test_golden_frames(tmp_path: Path) -> None:
