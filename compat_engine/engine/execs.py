@@ -16,6 +16,7 @@ from compat_engine.engine.parts import Engine
 from compat_engine.engine.prepare import exec_process
 from compat_engine.engine.registry import Container
 from compat_engine.engine.streams import Duplex, pump, socketpair
+from compat_engine.engine.validate import check_nul
 from compat_engine.errors import Conflict, EngineError, InvalidParameter, NotFound
 from compat_engine.ids import new_id
 from compat_engine.runtime.protocol import ExecExit, StartFailed, Streams
@@ -200,6 +201,8 @@ async def create(engine: Engine, word: str, request: ExecCreate) -> str:
     _check_running(container, word)
     if not request.Cmd:
         raise InvalidParameter("No exec command specified")
+    for name in ("Cmd", "Env", "User", "WorkingDir"):
+        check_nul(name, getattr(request, name))
     exec = ExecRecord(new_id(), container, request, DetachKeys(request.DetachKeys, "escape"))
     engine.execs.add(exec)
     engine.events.publish("container", f"exec_create: {exec.command}", container.id, _attributes(exec))

@@ -12,6 +12,7 @@ from compat_engine.errors import Internal, InvalidParameter
 from compat_engine.network.files import split_extra_host
 from compat_engine.runtime.capabilities import resolve
 from compat_engine.runtime.cgroups.devices import parse_rule
+from compat_engine.wire.base import Wire
 from compat_engine.wire.container import Config, HostConfig
 
 MINIMUM_MEMORY = 6 << 20
@@ -22,13 +23,14 @@ _DIGITS = 19  # of the largest number of 64 bits
 _SHORTEST_CHECK = 1_000_000  # nanoseconds
 _SYSCTL = re.compile(r"net\..+|kernel\.(msgmax|msgmnb|msgmni|sem|shmall|shmmax|shmmni|shm_rmid_forced)|fs\.mqueue\..+")
 _SIGNAL = re.compile(r"([A-Z0-9]+?)(?:([+-])(\d{1,2}))?")
+_TOLD = ("Cmd", "Entrypoint", "Env", "Hostname", "Volumes", "WorkingDir")  # of Config, what the kernel is told
 _PORT = re.compile(r"\d+(-\d+)?(/(tcp|udp|sctp))?", re.IGNORECASE)
 
 
 def validate(config: Config, host: HostConfig) -> list[str]:
     """Warnings for the client; raises InvalidParameter, or NotImplementedHere for what this engine does not have."""
     warnings: list[str] = []
-    for check in (_identity, _restart, _modes, _ports, _health, _memory, _cpu, _other_resources, _forwarding, _absent):
+    for check in (_nul, _identity, _restart, _modes, _ports, _health, _memory, _cpu, _other_resources, _forwarding, _absent):
         warnings += check(config, host) or ()
     logconfig.check(host.LogConfig.Type or "json-file", host.LogConfig.Config or {})
     parse_security(host.SecurityOpt or ())
@@ -47,6 +49,29 @@ def signal_number(word: str) -> int:
     if not isinstance(number, signal.Signals) or (sign and not base.startswith("RT")):
         raise InvalidParameter(f"invalid signal: {word}")
     return int(number) + int(f"{sign or ''}{offset or 0}")
+
+
+def check_nul(name: str, value: object) -> None:
+    """To the kernel a text ends at a NUL byte. Raises InvalidParameter."""
+    if value and _has_nul(value):
+        raise InvalidParameter(f"invalid {name}: contains a NUL byte")
+
+
+def _has_nul(value: object) -> bool:
+    if isinstance(value, str):
+        return "\0" in value
+    if isinstance(value, Wire):
+        return _has_nul(vars(value))
+    if isinstance(value, dict):
+        return any(map(_has_nul, (*value, *value.values())))
+    return isinstance(value, list) and any(map(_has_nul, value))
+
+
+def _nul(config: Config, host: HostConfig) -> None:
+    for name in _TOLD:
+        check_nul(name, getattr(config, name))
+    for name, value in vars(host).items():
+        check_nul(name, value)
 
 
 def _identity(config: Config, host: HostConfig) -> None:

@@ -57,6 +57,12 @@ async def test_output_and_an_exit_code_known_before_the_stream_ends(engine: Engi
     assert actions == ["exec_create: sh -c echo hi; exit 3", "exec_start: sh -c echo hi; exit 3", "exec_die"]
 
 
+async def test_a_nul_byte_is_refused(engine: Engine) -> None:
+    await run(engine, "c")
+    with pytest.raises(InvalidParameter, match="invalid WorkingDir: contains a NUL byte"):
+        await execs.create(engine, "c", asked("true", WorkingDir="/a\0"))
+
+
 async def test_stdin_reaches_it(engine: Engine) -> None:
     await run(engine, "c")
     id = await execs.create(engine, "c", asked("cat", AttachStdin=True))

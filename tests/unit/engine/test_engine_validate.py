@@ -48,6 +48,24 @@ def test_refused_in_dockers_words(host: dict[str, object], message: str) -> None
     assert message in str(refused.value)
 
 
+@pytest.mark.parametrize(
+    ("config", "host", "name"),
+    [
+        ({"Cmd": ["echo", "a\0b"]}, {}, "Cmd"),
+        ({"Env": ["A=\0"]}, {}, "Env"),
+        ({"WorkingDir": "/a\0"}, {}, "WorkingDir"),
+        ({"Volumes": {"/a\0": {}}}, {}, "Volumes"),
+        ({}, {"Mounts": [{"Type": "tmpfs", "Target": "/a\0"}]}, "Mounts"),
+        ({}, {"Tmpfs": {"/a": "size=1\0"}}, "Tmpfs"),
+        ({}, {"Ulimits": [{"Name": "no\0file"}]}, "Ulimits"),
+        ({}, {"CgroupParent": "/\0"}, "CgroupParent"),
+    ],
+)
+def test_a_nul_byte(config: dict[str, object], host: dict[str, object], name: str) -> None:
+    with pytest.raises(InvalidParameter, match=f"^invalid {name}: contains a NUL byte$"):
+        validate(Config.parse(config), HostConfig.parse(host))
+
+
 def test_what_a_plain_run_sends_passes() -> None:
     host = {
         "NetworkMode": "default",
