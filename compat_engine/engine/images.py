@@ -10,6 +10,7 @@ from compat_engine.engine.imagemanifests import manifests
 from compat_engine.engine.parts import Engine
 from compat_engine.engine.patterns import path_match
 from compat_engine.engine.records import ContainerRecord
+from compat_engine.engine.transfers import platform_of
 from compat_engine.errors import InvalidParameter, NotFound
 from compat_engine.images.archive_load import Platform
 from compat_engine.images.images import Image, Removal, User
@@ -124,9 +125,9 @@ def checked_name(repository: str, tag: str) -> Reference | None:
     return reference
 
 
-async def remove(engine: Engine, word: str, force: bool, noprune: bool) -> list[dict[str, str]]:
-    """DELETE /images/{name}: what was untagged and deleted. Raises NotFound, Conflict."""
-    labels = engine.images.find(word).labels
+async def remove(engine: Engine, word: str, force: bool, noprune: bool, platform: str = "") -> list[dict[str, str]]:
+    """DELETE /images/{name}: what was untagged and deleted. Raises NotFound, also for another platform's image; Conflict."""
+    labels = engine.images.find(word, platform).labels
     removal = await engine.images.remove(word, force, noprune, lambda id: _users(engine, id))
     _removed(engine, removal, labels)
     return [{kind: name} for kind, name in removal.records]
@@ -173,13 +174,14 @@ def import_(
     platform: str,
 ) -> AsyncIterator[dict[str, Any]]:
     """POST /images/create?fromSrc=: from the body (source "-") or a URL. The last object's status is the image's id."""
+    wanted = platform_of(platform) if platform else None
 
     async def work(say: Say) -> None:
         content = body
         if source != "-":
             content = await download(source, say)
             say({"status": f"Downloading from {source}"})
-        image = await engine.images.import_(content, name, lines, message or f"Imported from {source}", platform)
+        image = await engine.images.import_(content, name, lines, message or f"Imported from {source}", wanted)
         if name is not None:
             _event(engine, "tag", image, name.familiar)
         _event(engine, "import", image, image.id)

@@ -9,7 +9,7 @@ from compat_engine.images.archive_load import Platform, load
 from compat_engine.images.archive_save import descriptor, save
 from compat_engine.images.commit import Step, commit
 from compat_engine.images.import_ import import_
-from compat_engine.images.library import Library, now_text
+from compat_engine.images.library import Library, host_platform, now_text
 from compat_engine.images.records import Descriptor, Image, Layer
 from compat_engine.images.reference import Reference
 from compat_engine.images.remove import InUse, Removal, User, prune, remove
@@ -107,9 +107,9 @@ class Images:
         name: Reference | None = None,
         lines: tuple[str, ...] = (),
         message: str = "",
-        platform: str = "",
+        platform: Platform | None = None,
     ) -> Image:
-        return await import_(self.library, body, name, list(lines), message, platform, None)
+        return await import_(self.library, body, name, list(lines), message, platform or host_platform(), None)
 
     def directories(self, image: Image) -> tuple[str, ...]:
         """Where its layers are unpacked, topmost first."""

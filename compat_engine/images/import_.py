@@ -15,12 +15,12 @@ from compat_engine.errors import Internal, InvalidParameter
 from compat_engine.images import changes
 from compat_engine.images.intake import feed, workspace
 from compat_engine.images.layers import Incoming, IncomingLayer, Say, add, unpack
-from compat_engine.images.library import Library, host_platform, now_text
+from compat_engine.images.library import Library, now_text
 from compat_engine.images.records import LAYER, Descriptor, Image
 from compat_engine.images.reference import Reference
+from compat_engine.images.registry.manifest import Platform
 from compat_engine.images.registry.progress import Pace, drawn
 
-_SYSTEMS = frozenset(("linux", "windows", "darwin", "freebsd", "netbsd", "openbsd", "dragonfly", "solaris", "plan9", "aix"))
 _TIMEOUT = 60  # seconds without a byte from a server
 _SUFFIX = {"gzip": "+gzip", "zstd": "+zstd"}
 
@@ -31,22 +31,23 @@ async def import_(
     name: Reference | None,
     lines: list[str],
     message: str,
-    platform: str,
+    platform: Platform,
     say: Say | None,
 ) -> Image:
-    """Adds the image. `lines`: Dockerfile instructions, checked before the body is read; platform: "os[/arch[/variant]]" or "".
+    """Adds the image. `lines`: Dockerfile instructions, checked before the body is read.
 
-    Raises InvalidParameter for bad instructions, platforms and tars.
+    Raises InvalidParameter for bad instructions, another system than Linux, and bad tars.
     """
     runtime = changes.apply({}, lines)
-    system = _platform(platform)
+    if platform[0] != "linux":
+        raise InvalidParameter("operating system is not supported")
     async with workspace(library.tree.tmp) as work:
         blob = await _receive(library, body, work / "body")
         try:
             unpacked = await unpack(library, IncomingLayer(blob, work / "body"), work / "layer")
         except OSError as error:
             raise Internal(f"failed to register layer: {error.strerror}") from error
-        config = _config(system, runtime, unpacked.diff_id, message)
+        config = _config(platform, runtime, unpacked.diff_id, message)
         names = (name,) if name else ()
         layer = IncomingLayer(blob, work / "body", unpacked)
         return await add(library, Incoming(config, (layer,), names, tagged_at=now_text() if names else ""), work, say)
@@ -121,7 +122,7 @@ async def _receive(library: Library, body: AsyncIterator[bytes], file: Path) -> 
     return Descriptor(LAYER + _SUFFIX.get(done["codec"], ""), done["digest"], done["size"])
 
 
-def _config(platform: tuple[str, str, str], runtime: dict[str, Any], diff_id: str, message: str) -> bytes:
+def _config(platform: Platform, runtime: dict[str, Any], diff_id: str, message: str) -> bytes:
     now = now_text()
     comment = {"comment": message} if message else {}
     config: dict[str, Any] = {
@@ -136,15 +137,3 @@ def _config(platform: tuple[str, str, str], runtime: dict[str, Any], diff_id: st
     if platform[2]:
         config["variant"] = platform[2]
     return json.dumps(config, separators=(",", ":"), ensure_ascii=False).encode()
-
-
-def _platform(text: str) -> tuple[str, str, str]:
-    host = host_platform()
-    if not text:
-        return host
-    system, architecture, variant = (*text.lower().split("/"), "", "")[:3]
-    if not architecture and system not in _SYSTEMS:
-        return host[0], system, ""
-    if system != "linux":
-        raise InvalidParameter("operating system is not supported")
-    return system, architecture or host[1], variant

@@ -14,6 +14,7 @@ from compat_engine.errors import InvalidParameter, NotFound
 from compat_engine.images.pins import Pins
 from compat_engine.images.records import IMAGES, LAYERS, TAGS, Image, Layer
 from compat_engine.images.reference import Reference, is_digest, is_hex_id, parse
+from compat_engine.images.registry.manifest import runs
 from compat_engine.images.snapshots import Snapshots
 from compat_engine.images.workers import Workers
 from compat_engine.kernel.files import spread
@@ -200,8 +201,9 @@ def check_fits(image: Image, word: str, platform: str) -> Image:
 
 def _matches(actual: tuple[str, str, str], wanted: str) -> bool:
     parts = wanted.split("/")
-    asked = (*parts, "", "")[:3] if len(parts) > 1 or parts[0] == "linux" else ("", parts[0], "")
-    return all(not want or want == have for want, have in zip(asked, actual, strict=True))
+    system, architecture, variant = (*parts, "", "")[:3] if len(parts) > 1 or parts[0] == "linux" else ("", parts[0], "")
+    asked = system, architecture, variant
+    return runs(actual, asked) or all(not want or want == have for want, have in zip(asked, actual, strict=True))
 
 
 def host_platform() -> tuple[str, str, str]:

@@ -54,6 +54,12 @@ async def test_names_with_slashes_tags_and_ids(images: Api, name: str) -> None:
         ("GET", filtered(dangling=["x"]), 400, "invalid filter 'dangling=[x]'"),
         ("GET", filtered(reference=["["]), 400, "syntax error in pattern"),
         ("POST", "/images/create?fromSrc=-&changes=FOO", 400, "FOO is not a valid change command"),
+        (
+            *("POST", "/images/create?fromSrc=-&platform=bogus", 400),
+            '"bogus": unknown operating system or architecture: invalid argument',
+        ),
+        ("POST", "/images/create?fromSrc=-&platform=windows/amd64", 400, "operating system is not supported"),
+        ("DELETE", "/v1.50/images/one:1?platforms={}&platforms={}", 400, "multiple platforms are not supported"),
     ],
 )
 async def test_refusals(images: Api, method: str, path: str, status: int, message: str) -> None:
@@ -132,6 +138,15 @@ async def test_another_platform_is_refused_from_the_version_that_asks(images: Ap
     wanted = "was found but does not match the specified platform: wanted linux/arm64, actual: linux/amd64"
     assert (refused.status, wanted in refused.message) == (404, True)
     assert (await images.call("GET", f"/v1.47{asked}")).status == 200
+
+
+async def test_removing_an_image_of_another_platform(images: Api) -> None:
+    asked = f"/images/one:1?platforms={quote(json.dumps({'os': 'linux', 'architecture': 'arm64'}))}"
+    refused = await images.call("DELETE", f"/v1.50{asked}")
+    assert (refused.status, "wanted linux/arm64, actual: linux/amd64" in refused.message) == (404, True)
+    assert (await images.call("DELETE", f"/v1.49{asked}")).json == [{"Untagged": "one:1"}]
+    older = quote(json.dumps({"os": "linux", "architecture": "amd64", "variant": "v3"}))
+    assert (await images.call("GET", f"/v1.49/images/one:2/json?platform={older}")).status == 200
 
 
 async def test_load_for_a_platform(images: Api) -> None:

@@ -39,7 +39,9 @@ async def tag(request: web.Request, engine: Engine) -> web.StreamResponse:
 
 async def remove(request: web.Request, engine: Engine) -> web.StreamResponse:
     name, force, noprune = variable(request, "name"), boolean(request, "force"), boolean(request, "noprune")
-    return answer(request, await images.remove(engine, name, force, noprune))
+    if len(request[QUERY].getall("platforms", [])) > 1:
+        raise InvalidParameter("multiple platforms are not supported")
+    return answer(request, await images.remove(engine, name, force, noprune, _platform(request, "platforms")))
 
 
 async def prune(request: web.Request, engine: Engine) -> web.StreamResponse:
@@ -105,9 +107,9 @@ async def _body(request: web.Request) -> AsyncIterator[bytes]:
         yield chunk
 
 
-def _platform(request: web.Request) -> str:
+def _platform(request: web.Request, key: str = "platform") -> str:
     """ "os/arch[/variant]" from the JSON these routes take; "" when absent. Raises InvalidParameter."""
-    word = text(request, "platform")
+    word = text(request, key)
     if not word:
         return ""
     try:

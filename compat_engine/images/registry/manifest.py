@@ -92,6 +92,11 @@ def fits(have: Platform, wanted: Platform) -> bool:
     return _normal(have)[:2] == _normal(wanted)[:2] and (not wanted[2] or _normal(have) == _normal(wanted))
 
 
+def runs(have: Platform, wanted: Platform) -> bool:
+    """Whether an image for `have` will do where `wanted` is asked for."""
+    return _normal(have) in _vector(wanted)
+
+
 def platforms(index: dict[str, Any]) -> list[dict[str, Any]]:
     """The platforms an index names, as they are in it."""
     return [item["platform"] for item in _objects(index.get("manifests")) if isinstance(item.get("platform"), dict)]
