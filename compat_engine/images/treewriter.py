@@ -18,6 +18,8 @@ _PIECES = 512  # below IOV_MAX
 _LARGE = 1 << 18  # bytes from where a file's content goes to the pipe without passing through this process
 _ZEROS = bytes(1 << 16)
 _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_WHERE = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
+_FAR = 3000  # bytes of a path; a name of 255 may follow
 _OVERLAY = ("trusted.overlay.", "user.overlay.")
 XATTR = b"SCHILY.xattr."  # what begins the name of a PAX record
 OPAQUE = "trusted.overlay.opaque"
@@ -102,7 +104,11 @@ class TreeWriter:
             if item is None:
                 stack.pop()
             elif self.member(*item):
-                stack.append(self._listed(item[0], item[1] + b"/"))
+                path, below = item[0], item[1] + b"/"
+                if len(path) > _FAR:
+                    self._farther(path, below)
+                else:
+                    stack.append(self._listed(path, below))
 
     def member(self, path: bytes, shown: bytes, status: os.stat_result) -> bool:
         """Writes one; true for a directory. A socket is left out, as is what is gone meanwhile."""
@@ -121,6 +127,19 @@ class TreeWriter:
     def end(self) -> None:
         self._sink.write(tarwriter.END)
         self._sink.close()
+
+    def _farther(self, path: bytes, shown: bytes) -> None:
+        """`tree` from there on, as no path may be longer than PATH_MAX. Nothing so deep is left out."""
+        back, skip, self._skip = os.open(".", _WHERE), self._skip, frozenset()
+        try:
+            os.chdir(path)
+            self.tree(b"", shown)
+        except (FileNotFoundError, NotADirectoryError):
+            pass  # it is gone meanwhile
+        finally:
+            os.fchdir(back)
+            os.close(back)
+            self._skip = skip
 
     def _listed(self, path: bytes, shown: bytes) -> Listing:
         try:

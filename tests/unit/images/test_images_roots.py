@@ -1,5 +1,6 @@
 """Containers' files as archives, without containers: names, modes, rules of copying in, differences, trees as tars."""
 
+import io
 import os
 import resource
 import stat
@@ -155,6 +156,42 @@ def nested(root: Path, depth: int) -> str:
 
 
 @needs_root
+def test_a_tree_deeper_than_a_path_is_written_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = [f"{number:02}{'n' * 250}" for number in range(40)]
+    monkeypatch.chdir(tmp_path)
+    for name in names:
+        Path("beside").touch()
+        os.mkdir(name)
+        os.chdir(name)
+    os.chdir(tmp_path)
+    out = io.BytesIO()
+    writer = TreeWriter(Collecting(out))
+    try:
+        writer.tree(b"", b"")
+    finally:
+        remove_tree(names[0])
+    writer.end()
+    with tarfile.open(fileobj=io.BytesIO(out.getvalue())) as archive:
+        found = archive.getnames()
+    expected = [f"{'/'.join([*names[:depth], ''])}{last}" for depth in range(40) for last in (names[depth], "beside")]
+    assert sorted(found) == sorted(expected)
+    assert os.getcwd() == str(tmp_path)
+
+
+class Collecting:
+    def __init__(self, out: io.BytesIO) -> None:
+        self._out = out
+
+    def write(self, data: bytes) -> None:
+        self._out.write(data)
+
+    def copy(self, file: int, size: int) -> None:
+        self.write(os.read(file, size))
+
+    def close(self) -> None:
+        pass
+
+
 def test_trees_deeper_than_recursion(tmp_path: Path, many_files: None) -> None:
     depth = 1200
     upper, lower, copy = (str(tmp_path / name) for name in ("upper", "lower", "copy"))
