@@ -12,6 +12,7 @@ from compat_engine.wire.container import Config, HostConfig, Mount
 
 PROPAGATIONS = frozenset(("private", "rprivate", "shared", "rshared", "slave", "rslave"))
 _IGNORED_MODES = frozenset(("rw", "z", "Z", "consistent", "cached", "delegated", "default"))
+_MODES = _IGNORED_MODES | PROPAGATIONS | {"ro", "nocopy"}
 TMPFS_FLAGS = frozenset(
     ("ro", "rw", "exec", "noexec", "suid", "nosuid", "dev", "nodev", "sync", "async", "dirsync", "remount", "mand", "nomand",
      "atime", "noatime", "diratime", "nodiratime", "relatime", "norelatime", "strictatime", "nostrictatime", "bind", "rbind",
@@ -70,7 +71,7 @@ def tmpfs_options(text: str) -> tuple[tuple[str, ...], str]:
         elif not has_value and key in TMPFS_FLAGS:
             flags[key.removeprefix("no")] = key
         else:
-            raise InvalidParameter(f'invalid tmpfs option "{word}"')
+            raise InvalidParameter(f'invalid tmpfs option "{key}"')
     return tuple(flags.values()), ",".join(f"{key}={value}" for key, value in data.items())
 
 
@@ -101,7 +102,7 @@ def _from(word: str, others: Callable[[str], Iterable[MountPoint]]) -> list[Moun
 
 def _bind(spec: str, driver: str) -> tuple[MountPoint, VolumeRequest | None]:
     parts = spec.split(":")
-    if len(parts) > 3 or not all(parts[:2]):
+    if len(parts) > 3 or not all(parts[:2]) or (len(parts) == 2 and parts[1] in _MODES):
         raise InvalidParameter(f"invalid volume specification: '{spec}'")
     if len(parts) == 1:
         return _anonymous(_absolute(parts[0], "volume", spec), driver)
@@ -115,14 +116,18 @@ def _bind(spec: str, driver: str) -> tuple[MountPoint, VolumeRequest | None]:
         flags = ("rbind",) if rw else ("rbind", "rro")
         point = MountPoint("bind", posixpath.normpath(source), destination, "", "", mode, rw, propagation, flags=flags)
         return point, None
+    if not PROPAGATIONS.isdisjoint(words):
+        raise InvalidParameter(
+            f"invalid volume specification: '{spec}': "
+            'invalid mount config for type "volume": field BindOptions must not be specified'
+        )
     point = MountPoint("volume", "", destination, source, driver, mode or "z", rw, copy_up="nocopy" not in words)
     return point, VolumeRequest(source, driver, {}, {})
 
 
 def _mode(mode: str) -> list[str]:
     words = mode.split(",") if mode else []
-    known = _IGNORED_MODES | PROPAGATIONS | {"ro", "nocopy"}
-    if any(word not in known for word in words) or len(set(words) & {"ro", "rw"}) > 1:
+    if any(word not in _MODES for word in words) or len(set(words) & {"ro", "rw"}) > 1:
         raise InvalidParameter(f"invalid mode: {mode}")
     return words
 
@@ -131,8 +136,6 @@ def _mount(mount: Mount) -> tuple[MountPoint, VolumeRequest | None]:
     kind = mount.Type or ""
     makers = {"bind": _bind_mount, "volume": _volume_mount, "tmpfs": _tmpfs_mount, "image": _image_mount}
     if kind not in makers:
-        if kind in ("cluster", "npipe"):
-            raise InvalidParameter(f'invalid mount config for type "{kind}": not supported by this engine')
         raise InvalidParameter(f'invalid mount config for type "{kind}": mount type unknown')
     if not mount.Target:
         raise InvalidParameter(f'invalid mount config for type "{kind}": field Target must not be empty')
@@ -191,8 +194,10 @@ def _volume_mount(mount: Mount, destination: str) -> tuple[MountPoint, VolumeReq
     subpath = (options.Subpath if options else "") or ""
     _check_subpath("volume", subpath)
     if not mount.Source:
+        if subpath:
+            raise InvalidParameter('invalid mount config for type "volume": must not set Subpath when using anonymous volumes')
         point, request = _anonymous(destination, driver)
-        point = replace(point, rw=not mount.ReadOnly, mode="z", subpath=subpath)
+        point = replace(point, rw=not mount.ReadOnly, mode="z")
         return point, replace(request, options=driver_options, labels={**labels, **request.labels})
     copy_up = not (options and options.NoCopy)
     point = MountPoint("volume", "", destination, mount.Source, driver, "z", not mount.ReadOnly, copy_up=copy_up, subpath=subpath)

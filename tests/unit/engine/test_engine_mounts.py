@@ -36,6 +36,11 @@ def points(
         ("/tmp:", "invalid volume specification: '/tmp:'"),
         (":/x", "invalid volume specification: ':/x'"),
         ("/x:/y:ro,rw", "invalid mode: ro,rw"),
+        ("/x:ro", "invalid volume specification: '/x:ro'"),
+        (
+            "v:/x:rslave",
+            "invalid volume specification: 'v:/x:rslave': invalid mount config for type \"volume\": field BindOptions must not be specified",
+        ),
     ],
 )
 def test_a_bad_bind_is_refused_in_dockers_words(spec: str, message: str) -> None:
@@ -92,6 +97,14 @@ def test_volumes_from_shares_and_can_make_read_only() -> None:
             {"Type": "volume", "Source": "v", "Target": "/x", "VolumeOptions": {"Subpath": "../up"}},
             "subpath must be a relative path",
         ),
+        (
+            {"Type": "volume", "Target": "/x", "VolumeOptions": {"Subpath": "a"}},
+            "must not set Subpath when using anonymous volumes",
+        ),
+        (
+            {"Type": "npipe", "Source": "v", "Target": "/x"},
+            "mount type unknown",
+        ),
     ],
 )
 def test_a_bad_mount_is_refused(mount: dict[str, object], message: str) -> None:
@@ -102,5 +115,5 @@ def test_a_bad_mount_is_refused(mount: dict[str, object], message: str) -> None:
 def test_tmpfs_options_override_dockers_defaults() -> None:
     assert tmpfs_options("") == (("noexec", "nosuid", "nodev"), "")
     assert tmpfs_options("exec,size=64m,mode=1770") == (("exec", "nosuid", "nodev"), "size=64m,mode=1770")
-    with pytest.raises(InvalidParameter, match="invalid tmpfs option"):
+    with pytest.raises(InvalidParameter, match=r'invalid tmpfs option "bogus"$'):
         tmpfs_options("bogus=1")
