@@ -19,6 +19,10 @@ class _Limit:
 
 _KERNEL, _MOUNTED = "Your kernel does not support", "or the cgroup is not mounted."
 _DISCARDED = "Limitation discarded."
+_UNLIMITED = (
+    "OOM killer is disabled for the container, but no memory limit is set, "
+    "this can result in the system running out of resources."
+)
 _LIMITS = (
     _Limit(lambda host: host.Memory, ("memory.limit_in_bytes", "memory.max"), "memory limit capabilities", _DISCARDED),
     _Limit(
@@ -54,6 +58,8 @@ def discarded(host: HostConfig, cgroups: Cgroups, parent: str) -> list[str]:
     warnings = [f"{_KERNEL} {limit.what} {_MOUNTED} {limit.consequence}" for limit in missing]
     if host.OomKillDisable and not _kept(("memory.oom_control", "")[column], cgroups, parent):
         warnings.append(f"{_KERNEL} OomKillDisable. OomKillDisable discarded.")
+    elif host.OomKillDisable and not host.Memory:
+        warnings.append(_UNLIMITED)
     return warnings
 
 
