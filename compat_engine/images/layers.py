@@ -15,6 +15,7 @@ from typing import Any
 
 from compat_engine.errors import Internal, InvalidParameter
 from compat_engine.ids import new_id, short
+from compat_engine.images.extract import IMPLIED
 from compat_engine.images.library import Library, check_platform, now_text
 from compat_engine.images.records import Descriptor, Image, Layer, chain_ids
 from compat_engine.images.reference import Reference
@@ -160,6 +161,9 @@ async def _unpack_missing(
 async def _inherit(library: Library, found: dict[int, Unpacked], chains: list[str], number: int) -> None:
     """Directories a layer's tar leaves out must not hide the owner and mode they have in the layers below."""
     if not found[number].implied:
+        return
+    if not number:  # nothing below
+        (found[number].directory / IMPLIED).unlink()
         return
     directories = [
         found[below].directory if below in found else library.tree.layers / library.layers[chains[below]].cache_id

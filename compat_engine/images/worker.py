@@ -104,11 +104,14 @@ def inherit(fds: list[int], arguments: dict[str, Any], reply: Reply) -> dict[str
         paths = os.fsdecode(file.read()).split("\0")[:-1]
     with Merged(arguments["lowers"]) as below, Merged([f"/proc/self/fd/{fds[0]}/."]) as layer:
         for path in paths:
-            with below.itself(path) as lower, layer.itself(path) as own:
-                if lower and own:
-                    status = os.fstat(lower[0])
-                    os.fchown(own[0], status.st_uid, status.st_gid)
-                    os.fchmod(own[0], status.st_mode & 0o7777)
+            with below.itself(path) as lower:
+                if not lower:  # as most often: nothing to open in the layer
+                    continue
+                with layer.itself(path) as own:
+                    if own:
+                        status = os.fstat(lower[0])
+                        os.fchown(own[0], status.st_uid, status.st_gid)
+                        os.fchmod(own[0], status.st_mode & 0o7777)
     os.unlink(IMPLIED, dir_fd=around)
     return {}
 

@@ -317,6 +317,13 @@ async def test_more_directories_without_entries_than_a_message_holds(store: Stor
     assert os.listdir(os.path.dirname(top)) == ["diff"]
 
 
+async def test_directories_without_entries_in_the_lowest_layer(store: Store) -> None:
+    await store.load(docker_archive(tar(Item("a/b/file"))))
+    (bottom,) = store.images.directories(store.images.find("test:1"))
+    assert os.stat(f"{bottom}/a/b").st_mode & 0o7777 == 0o755
+    assert os.listdir(os.path.dirname(bottom)) == ["diff"]
+
+
 async def test_import(store: Store) -> None:
     lines = ('CMD ["x"]', "ENV A=b")
     image: Image = await store.images.import_(body(COMPRESSORS["gzip"](BASE)), parse("imp:1"), lines, "why")
