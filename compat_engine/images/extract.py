@@ -23,7 +23,7 @@ _RESERVE = 64 << 20  # bytes left free
 IMPLIED = "implied"  # beside the directory that was filled: paths of directories no entry described, each ended by a zero byte
 _ID_LIMIT = (1 << 32) - 1
 _NODES = {b"3": stat.S_IFCHR, b"4": stat.S_IFBLK, b"6": stat.S_IFIFO}
-_TIME_LIMIT = 1 << 62  # ns; what the kernel's 64-bit seconds and Python's arithmetic both hold with ease
+_TIME_LIMIT = 1 << 63  # ns; as for Docker, which takes what is beyond for no time at all
 
 
 @dataclass(slots=True)
