@@ -12,13 +12,15 @@ from compat_engine.errors import InvalidParameter
 Value = str | list[str] | dict[str, str]
 
 _VERB = re.compile(r"%([-+0 #]*\d*(?:\.\d+)?)(.)", re.DOTALL)
+_NUMBER = re.compile(r"\d+")
+_WIDEST = 1000
 
 
 def render(template: str, fields: Mapping[str, Value]) -> str:
     """Raises InvalidParameter with Go's words."""
     try:
         return parse(template, _FUNCTIONS)(fields)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InvalidParameter(f"template: log-tag:1: {error}") from error
 
 
@@ -31,6 +33,8 @@ def _index(value: Any, key: Any) -> Any:
 
 
 def _pad(text: str, before: int, after: int) -> str:
+    if max(before, after) > _WIDEST:
+        raise ValueError("too wide")
     return " " * before + text + " " * after if text else text
 
 
@@ -48,7 +52,7 @@ def _printf(form: str, *values: Any) -> str:
     def one(verb: re.Match[str]) -> str:
         if verb[2] == "%":
             return "%"
-        if verb[2] not in "svqdx" or not left:
+        if verb[2] not in "svqdx" or not left or any(int(number) > _WIDEST for number in _NUMBER.findall(verb[1])):
             raise ValueError(f"bad format {verb[0]}")
         value = left.pop(0)
         if verb[2] in "dx":

@@ -5,10 +5,11 @@ A template is parsed into a Node, an operand or pipe of it into a Term: function
 
 import json
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+TURNS = 1000  # of all loops together: who renders a template has other things to do
 Functions = Mapping[str, Callable[..., Any]]
 
 
@@ -36,7 +37,7 @@ _BRANCHES, _UNKNOWN = ("if", "with", "range"), ("define", "template", "block", "
 
 
 def parse(template: str, functions: Functions) -> Callable[[Mapping[str, Any]], str]:
-    """What renders the template for some fields. Both raise ValueError with Go's words."""
+    """What renders the template for some fields, once. Both raise ValueError with Go's words."""
     node, _ = _Parser(_pieces(template), functions).block(())
     return lambda fields: node(Scope(fields, {"$": fields}))
 
@@ -55,21 +56,22 @@ def text(value: Any) -> str:
 def _pieces(template: str) -> Iterator[tuple[bool, str]]:
     """(whether it is an action, the text or the action's body)."""
     position, trim = 0, False
-    for action in _ACTION.finditer(template):
-        before = template[position : action.start()]
+    while (start := template.find("{{", position)) >= 0:
+        if (action := _ACTION.match(template, start)) is None:
+            raise ValueError("unclosed action")
+        before = template[position:start]
         before = before.lstrip() if trim else before
         yield False, before.rstrip() if action["left"] else before
         yield True, action["body"].strip()
         position, trim = action.end(), bool(action["right"])
     rest = template[position:]
-    if "{{" in rest:
-        raise ValueError("unclosed action")
     yield False, rest.lstrip() if trim else rest
 
 
 class _Parser:
     def __init__(self, pieces: Iterator[tuple[bool, str]], functions: Functions) -> None:
         self._pieces, self._functions = pieces, functions
+        self._turns = iter(range(TURNS))
 
     def block(self, ends: Collection[str]) -> tuple[Node, str]:
         """Up to one of the actions `ends`, and that action; to the end of the template when there are none."""
@@ -110,13 +112,18 @@ class _Parser:
             inner = Scope(scope.dot, dict(scope.variables))
             value = pipe(inner)
             if word == "range":
-                return "".join(body(_item(inner, names, *pair)) for pair in _items(value)) if value else other(inner)
+                return "".join(self._turn(body, _item(inner, names, *pair)) for pair in _items(value)) if value else other(inner)
             _assign(inner, names, value)
             if not value:
                 return other(inner)
             return body(Scope(value, inner.variables) if word == "with" else inner)
 
         return run
+
+    def _turn(self, body: Node, scope: Scope) -> str:
+        if next(self._turns, None) is None:
+            raise ValueError(f"range goes on beyond {TURNS} turns")
+        return body(scope)
 
     def _declared(self, body: str, what: str) -> tuple[list[str], Term]:
         """Variables that a pipe is assigned to, and the pipe."""
@@ -202,12 +209,12 @@ def _assign(scope: Scope, names: list[str], value: Any) -> str:
     return ""
 
 
-def _items(value: Any) -> list[tuple[Any, Any]]:
+def _items(value: Any) -> Iterable[tuple[Any, Any]]:
     if isinstance(value, dict):
         return sorted(value.items())
     if isinstance(value, str | bool):
         raise ValueError(f"range can't iterate over {text(value)}")
-    return list(enumerate(range(value) if isinstance(value, int) else value))
+    return enumerate(range(value) if isinstance(value, int) else value)
 
 
 def _item(scope: Scope, names: list[str], key: Any, value: Any) -> Scope:

@@ -189,6 +189,13 @@ def test_tags(template: str, text: str) -> None:
         ("{{.Name |}}", "missing value for command"),
         ("{{pad .Name}}", "error calling pad"),
         ("{{ $x }}", 'undefined variable "$x"'),
+        # what would keep the daemon busy, or fill its memory
+        ("{" * 100_000, "unclosed action"),
+        ("{{if .Name}}" * 50_000, "recursion"),
+        ("{{" + "(" * 50_000 + ")" * 50_000 + "}}", "recursion"),
+        ("{{range 1000}}{{range 1000000000}}{{end}}{{end}}", "range goes on beyond 1000 turns"),
+        ('{{printf "%999999999d" 1}}', "bad format %999999999d"),
+        ('{{pad "a" 999999999 0}}', "too wide"),
     ],
 )
 def test_bad_tags(template: str, message: str) -> None:
