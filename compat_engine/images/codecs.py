@@ -7,7 +7,7 @@ import queue
 import threading
 from collections.abc import Iterator
 from functools import partial
-from typing import IO, Any, cast
+from typing import IO, Any, TypeVar, cast
 
 import zstandard
 from isal import igzip, igzip_lib
@@ -20,6 +20,7 @@ _RATIO = 5_000  # beyond that: bytes out for a byte in; deflate reaches 1,032
 _DEPTH = 8  # chunks between the decompressing thread and its reader
 _MAGIC = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"\xfd7zXZ\x00": "xz", b"BZh": "bzip2"}
 _LONGEST = 6
+T = TypeVar("T")
 _ISAL: type[Exception] = cast(type[Exception], igzip_lib.error)  # annotated in the package as an instance
 
 
@@ -88,9 +89,9 @@ def chunks(source: Input) -> Iterator[bytes]:
         raise BadArchive(f"cannot decompress archive: {error}") from error  # bz2 has no class of its own for it
 
 
-def ahead(source: Iterator[bytes]) -> Iterator[bytes]:
+def ahead(source: Iterator[T]) -> Iterator[T]:
     """`source`, run in a thread a few chunks ahead: reading, decompressing and hashing release the interpreter's lock."""
-    ready: queue.Queue[bytes | BaseException | None] = queue.Queue(_DEPTH)
+    ready: queue.Queue[T | BaseException | None] = queue.Queue(_DEPTH)
 
     def run() -> None:
         try:

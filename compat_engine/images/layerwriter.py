@@ -4,20 +4,27 @@ Every byte is read once and goes both ways, so digest and directory agree even w
 kept: `root_tar` makes it from the directory again, to the byte, should anybody want it.
 """
 
+import errno
+import fcntl
 import hashlib
+import mmap
 import os
 import queue
 import stat
 import threading
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 from compat_engine.images import tarwriter
+from compat_engine.images.codecs import ahead
 from compat_engine.images.extract import SPACE_CHECK, check_space, write_all
 from compat_engine.images.treewriter import OPAQUE, XATTR, Records, TreeWriter, is_opaque, zeros
 from compat_engine.kernel.files import appended
 
 _BUFFER = 1 << 20  # bytes
 _DEPTH = 4  # buffers between the thread that reads and the one that stores
+_CALLS = 128  # to follow one buffer: what waits holds files open
 _CREATE = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _SECOND = 10**9
@@ -25,22 +32,49 @@ _MODE, _SET_ID = 0o7777, 0o6000
 _TYPES = {tarwriter.CHAR: stat.S_IFCHR, tarwriter.BLOCK_DEVICE: stat.S_IFBLK, tarwriter.FIFO: stat.S_IFIFO}
 
 
+class Twin:
+    """A file of the directory, `fd`, which it takes over. A large one goes to the disk past the page cache, which saves the
+    memory and is waited for here, where there is time, rather than by the sync at the end."""
+
+    def __init__(self, fd: int, status: os.stat_result, records: Records) -> None:
+        self._fd = fd
+        self._status = status
+        self._records = records
+        self._direct = status.st_size >= _BUFFER and _bypass(fd)
+
+    def write(self, piece: memoryview) -> None:
+        if self._direct and len(piece) < _BUFFER:  # full buffers alone are aligned as the disk wants it
+            fcntl.fcntl(self._fd, fcntl.F_SETFL, 0)
+            self._direct = False
+        write_all(self._fd, piece)
+
+    def finish(self) -> None:
+        status = self._status
+        os.fchown(self._fd, status.st_uid, status.st_gid)  # also for root: a set-group-id directory gives its group
+        if status.st_mode & _SET_ID:
+            os.fchmod(self._fd, status.st_mode & _MODE)  # after the content and the owner, which clear these bits
+        _set_xattrs(self._fd, self._records)
+        os.utime(self._fd, ns=(_mtime(status), _mtime(status)))
+        os.close(self._fd)
+
+
 class BlobSink:
-    """Into the file `fd`; a thread hashes and writes while the caller reads on. `twin`: a file where content goes as well.
+    """Into the file `fd`; one thread hashes and one writes while the caller reads on. `twin`: a file where content goes as well.
 
     Content is read into a few buffers that are used again and again: fresh memory for every piece costs more than the reading.
     """
 
-    def __init__(self, fd: int, twin: int) -> None:
-        self.twin = twin
+    def __init__(self, fd: int) -> None:
+        self.twin: Twin | None = None
         self.stored = 0
         self._fd = fd
         self._digest = hashlib.sha256()
         self._free: queue.Queue[memoryview] = queue.Queue()
         for _ in range(_DEPTH):
-            self._free.put(memoryview(bytearray(_BUFFER)))
-        self._waiting: queue.Queue[tuple[memoryview, int] | None] = queue.Queue()
+            self._free.put(memoryview(mmap.mmap(-1, _BUFFER)))
+        self._waiting: queue.Queue[tuple[memoryview, list[Callable[[], None]]] | None] = queue.Queue()
         self._buffer, self._size = self._free.get(), 0
+        self._calls: list[Callable[[], None]] = []
         self._failure: OSError | None = None
         self._thread = threading.Thread(target=self._store, daemon=True)
         self._thread.start()
@@ -59,19 +93,24 @@ class BlobSink:
             data = data[count:]
 
     def copy(self, file: int, size: int) -> None:
-        done = 0
+        if size >= _BUFFER:
+            self._hand_over()
         while size and (count := os.readv(file, [room := self._room(size)])):
             self._size += count
             size -= count
-            write_all(self.twin, room[:count])
-            appended(self.twin, done, count)
-            done += count
+            if self.twin is not None:
+                self.later(partial(self.twin.write, room[:count]))
         for piece in zeros(size):
-            write_all(self.twin, memoryview(piece))
             self.write(piece)
+            if self.twin is not None:
+                self.later(partial(self.twin.write, memoryview(piece)))
+
+    def later(self, call: Callable[[], None]) -> None:
+        """Called by the thread that stores, once what came before is stored."""
+        self._calls.append(call)
 
     def close(self) -> None:
-        self._waiting.put((self._buffer, self._size))
+        self._hand_over()
         self._waiting.put(None)
         self._thread.join()
         if self._failure is not None:
@@ -79,25 +118,33 @@ class BlobSink:
 
     def _room(self, size: int) -> memoryview:
         """At most `size` bytes of free buffer, at least one."""
-        if self._size == _BUFFER:
-            if self._failure is not None:
-                raise self._failure
-            self._waiting.put((self._buffer, self._size))
-            self._buffer, self._size = self._free.get(), 0
+        if self._size == _BUFFER or len(self._calls) >= _CALLS:
+            self._hand_over()
         return self._buffer[self._size : self._size + size]
 
+    def _hand_over(self) -> None:
+        if self._failure is not None:
+            raise self._failure
+        self._waiting.put((self._buffer[: self._size], self._calls))
+        self._buffer, self._size, self._calls = self._free.get(), 0, []
+
     def _store(self) -> None:
-        while (item := self._waiting.get()) is not None:
-            buffer, size = item
+        for data, calls in ahead(self._hashed()):
             if self._failure is None:  # after one, somebody still has to hand the buffers back
                 try:
-                    self._digest.update(buffer[:size])
-                    write_all(self._fd, buffer[:size])
-                    appended(self._fd, self.stored, size)
-                    self.stored += size
+                    write_all(self._fd, data)
+                    appended(self._fd, self.stored, len(data))
+                    self.stored += len(data)
+                    for call in calls:
+                        call()
                 except OSError as failure:
                     self._failure = failure
-            self._free.put(buffer)
+            self._free.put(memoryview(data.obj))
+
+    def _hashed(self) -> Iterator[tuple[memoryview, list[Callable[[], None]]]]:
+        while (item := self._waiting.get()) is not None:
+            self._digest.update(item[0])
+            yield item
 
 
 class LayerWriter(TreeWriter):
@@ -118,18 +165,11 @@ class LayerWriter(TreeWriter):
             os.utime(path, ns=(mtime, mtime), dir_fd=self._target, follow_symlinks=False)
 
     def _content(self, shown: bytes, fd: int, status: os.stat_result, records: Records) -> None:
-        special = status.st_mode & _SET_ID
-        self._blob.twin = twin = os.open(shown, _CREATE, status.st_mode & ~_SET_ID & _MODE, dir_fd=self._target)
-        try:
-            super()._content(shown, fd, status, records)
-            os.fchown(twin, status.st_uid, status.st_gid)  # also for root: a set-group-id directory gives its group
-            if special:
-                os.fchmod(twin, status.st_mode & _MODE)  # after the content and the owner, which clear these bits
-            _set_xattrs(twin, records)
-            os.utime(twin, ns=(_mtime(status), _mtime(status)))
-            self._account(twin, status.st_size)
-        finally:
-            os.close(twin)
+        file = os.open(shown, _CREATE, status.st_mode & ~_SET_ID & _MODE, dir_fd=self._target)
+        self._blob.twin = twin = Twin(file, status, records)
+        super()._content(shown, fd, status, records)
+        self._blob.later(twin.finish)
+        self._account(status.st_size)
 
     def _directory(self, path: bytes, shown: bytes, status: os.stat_result, records: Records) -> None:
         super()._directory(path, shown, status, records)
@@ -167,12 +207,23 @@ class LayerWriter(TreeWriter):
         os.chown(shown, status.st_uid, status.st_gid, dir_fd=self._target, follow_symlinks=False)
         os.utime(shown, ns=(_mtime(status), _mtime(status)), dir_fd=self._target, follow_symlinks=False)
 
-    def _account(self, twin: int, size: int) -> None:
+    def _account(self, size: int) -> None:
         self.unpacked += size
         self._unchecked += size
         if self._unchecked > SPACE_CHECK:
             self._unchecked = 0
-            check_space(twin)
+            check_space(self._target)
+
+
+def _bypass(fd: int) -> bool:
+    """Whether what is written to `fd` from now on goes past the page cache: not every filesystem can."""
+    try:
+        fcntl.fcntl(fd, fcntl.F_SETFL, os.O_DIRECT)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        return False
+    return True
 
 
 def _set_xattrs(twin: int, records: Records) -> None:

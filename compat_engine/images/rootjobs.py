@@ -87,7 +87,7 @@ def root_commit(fds: list[int], arguments: dict[str, Any], reply: Any) -> dict[s
     nowhere = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
     view.confine(arguments["upper"])
     os.umask(0)
-    blob = BlobSink(nowhere, nowhere)
+    blob = BlobSink(nowhere)
     writer = LayerWriter(blob, fds[0], frozenset(map(os.fsencode, skip)))
     writer.tree(b"", b"")
     writer.end()
@@ -97,9 +97,8 @@ def root_commit(fds: list[int], arguments: dict[str, Any], reply: Any) -> dict[s
 def root_tar(fds: list[int], arguments: dict[str, Any], reply: Any) -> dict[str, Any]:
     """Writes the layer in the directory `layer` as a tar into the file fds[0]: {digest}. The one `root_commit` told of, if that
     made the directory."""
-    nowhere = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
     view.confine(arguments["layer"])
-    blob = BlobSink(fds[0], nowhere)
+    blob = BlobSink(fds[0])
     writer = TreeWriter(blob, layer=True)
     writer.tree(b"", b"")
     writer.end()

@@ -19,6 +19,9 @@ async def test_the_directory_is_what_the_tar_unpacks_to_and_makes_it_again(tmp_p
     os.setxattr(upper / "tmp", "trusted.overlay.opaque", b"y")
     os.chown(upper / "tmp", 0, 50)
     (upper / "tmp").chmod(0o2775)  # gives its group to what is made in it
+    for name, size in (("large", (5 << 19) + 1), ("whole", 2 << 20)):  # what goes past the page cache, with and without a rest
+        (upper / name).write_bytes(os.urandom(size))
+        (upper / name).chmod(0o4755)
     (tmp_path / "lower").mkdir()
     made.mkdir()
     out.mkdir()
