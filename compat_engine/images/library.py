@@ -32,7 +32,8 @@ class Library:
     def __init__(self, tree: Tree, records: Records, released: Callable[[str], Coroutine[Any, Any, None]]) -> None:
         tree.tmp.mkdir(mode=0o700, parents=True, exist_ok=True)
         tree.layers.mkdir(mode=0o710, parents=True, exist_ok=True)
-        spread(tree.tmp)  # what is made there are layers
+        for directory in (tree.tmp, tree.layers):  # where images' layers are made, and containers' are
+            spread(directory)
         self.tree = tree
         self.records = records
         self.blobs = Blobs(tree.blobs)
