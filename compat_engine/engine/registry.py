@@ -87,7 +87,7 @@ class Container:
 
 
 class Registry:
-    """All containers by id and name. `update`, `add` and `drop` write to the disk first, to memory second."""
+    """All containers by id and name. `update` and `add` write to the disk first, to memory second."""
 
     def __init__(self, records: Records) -> None:
         self._records = records
@@ -188,17 +188,13 @@ class Registry:
             await self.update(container, record=replace(container.record, name=name))
         self._names.pop(old, None)
 
-    async def drop(self, container: Container) -> None:
-        await self.erase(container)
-        self.forget(container)
-
     async def erase(self, container: Container) -> None:
-        """On the disk."""
+        """Its records on the disk; `forget` is for memory. Raises Internal on a full disk."""
         changes = Delete(CONTAINERS, container.id), Delete(STATES, container.id)
         await self._records.commit(*changes, durable=_durable(container.record))
 
     def forget(self, container: Container) -> None:
-        """In memory."""
+        """Nobody finds it any more, and its name is free."""
         self._containers.pop(container.id, None)
         self._names.pop(container.name, None)
         self._holders.pop(container.id, None)

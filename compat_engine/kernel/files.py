@@ -36,7 +36,8 @@ def appended(fd: int, size: int, more: int) -> None:
 
 def spread(directory: Path) -> None:
     """Has ext4 put each directory made in this one where there is room, not beside the others (`chattr +T`). It is slow to
-    make files where many were deleted in the last minutes, as after a prune: it looks at each inode that was freed there."""
+    make files where many were deleted in the last minutes, as after a prune: it looks at each inode that was freed there.
+    FS_TOPDIR_FL of ioctl_iflags(2); other filesystems are left as they are. Raises OSError when there is no such directory."""
     fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         with contextlib.suppress(OSError):  # a hint, which other filesystems do not know

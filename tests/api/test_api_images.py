@@ -100,7 +100,8 @@ async def test_load_save_remove(images: Api) -> None:
 
 async def test_a_container_keeps_its_image(images: Api) -> None:
     container = await images.container()
-    await images.engine.containers.drop(container)
+    await images.engine.containers.erase(container)
+    images.engine.containers.forget(container)
     record = replace(container.record, image=ID)
     with images.engine.containers.reserve("c", record.id):
         await images.engine.containers.add(record, lambda: None)

@@ -63,6 +63,8 @@ class Group(ABC):
 
     async def destroy(self) -> None:
         """Kill what is in it and remove it. Raises Internal when a process will not die within KILL_SECONDS."""
+        if not any(map(os.path.exists, self.directories)):
+            return  # as a rule: its shim has done it
         if not await _until(self._emptied, KILL_SECONDS):
             raise Internal(f"processes in {self.main} cannot be killed: {self.pids()}")
         if not await _until(self._removed, KILL_SECONDS):

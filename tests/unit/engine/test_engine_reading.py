@@ -150,7 +150,8 @@ async def test_volumes(engine: Engine) -> None:
     assert [volume["Name"] for volume in dangling] == [anonymous["Name"]]
     assert [volume["Name"] for volume in volumes.list_volumes(engine, {"label": ["a=1"], "name": ["vo"]})["Volumes"]] == ["vol"]
     assert await volumes.prune(engine, {}) == {"VolumesDeleted": [anonymous["Name"]], "SpaceReclaimed": 0}
-    await engine.containers.drop(user)
+    await engine.containers.erase(user)
+    engine.containers.forget(user)
     assert (await volumes.prune(engine, {}))["VolumesDeleted"] == []
     assert (await volumes.prune(engine, {"all": ["true"]}))["VolumesDeleted"] == ["vol"]
     await volumes.remove(engine, "vol", force=True)
