@@ -22,6 +22,7 @@ SPACE_CHECK = 64 << 20  # bytes written between looks at the free space
 _RESERVE = 64 << 20  # bytes left free
 IMPLIED = "implied"  # beside the directory that was filled: paths of directories no entry described, each ended by a zero byte
 _ID_LIMIT = (1 << 32) - 1
+_ROOT = (0, 0)
 _NODES = {b"3": stat.S_IFCHR, b"4": stat.S_IFBLK, b"6": stat.S_IFIFO}
 _TIME_LIMIT = 1 << 63  # ns; as for Docker, which takes what is beyond for no time at all
 
@@ -44,6 +45,7 @@ class Extractor:
         self._result = Unpacked()
         self._times: dict[bytes, int] = {}  # directories' mtimes, set when nothing more is put into them
         self._whiteouts: set[bytes] = set()
+        self._groups: dict[bytes, bool] = {}  # directory -> its group is not 0, until one is replaced or described anew
         self._unchecked = 0
         self._types: dict[bytes, Callable[[bytes, Entry, TarReader], None]] = {
             b"0": self._file,
@@ -88,18 +90,30 @@ class Extractor:
         return clean(entry.link)
 
     def _file(self, path: bytes, entry: Entry, reader: TarReader) -> None:
-        fd = self._make(path, lambda: os.open(path, _CREATE, entry.mode))
+        try:
+            fd = os.open(path, _CREATE, entry.mode)
+        except (FileNotFoundError, NotADirectoryError, FileExistsError):
+            fd = self._make(path, lambda: os.open(path, _CREATE, entry.mode))
         try:
             self._fill(fd, entry, reader)
-            os.fchown(fd, *_owner(entry))  # also for root: a set-group-id directory gives its group
+            if (owner := _owner(entry)) != _ROOT or self._gives_group(path.rpartition(b"/")[0]):
+                os.fchown(fd, *owner)
             if entry.mode & 0o7000:
                 os.fchmod(fd, entry.mode)  # chown clears these bits
             for name, value in entry.xattrs.items():
                 _set_xattr(fd, name, value, entry)
-            os.utime(fd, ns=(_time(entry), _time(entry)))
+            mtime = _time(entry)
+            os.utime(fd, ns=(mtime, mtime))
         finally:
             os.close(fd)
         self._result.size += entry.size
+
+    def _gives_group(self, directory: bytes) -> bool:
+        """Whether a file made in the directory may not be of group 0 by that: a set-group-id directory gives its own."""
+        known = self._groups.get(directory)
+        if known is None:
+            known = self._groups[directory] = bool(os.stat(directory or b".").st_gid)
+        return known
 
     def _fill(self, fd: int, entry: Entry, reader: TarReader) -> None:
         if entry.extents is not None:
@@ -125,6 +139,7 @@ class Extractor:
         self._describe(path, entry)
 
     def _describe(self, path: bytes, entry: Entry) -> None:
+        self._groups.clear()
         os.chown(path, *_owner(entry), follow_symlinks=False)
         os.chmod(path, entry.mode)
         for name, value in entry.xattrs.items():
@@ -214,6 +229,7 @@ class Extractor:
             at = path.find(b"/", at + 1)
 
     def _clear(self, path: bytes) -> None:
+        self._groups.clear()
         if is_directory(path):
             remove_tree(path)
         else:

@@ -3,9 +3,10 @@
 Names are bytes throughout: tar has no encoding. Nothing here touches the filesystem.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
+from struct import Struct
 from zlib import adler32
 
 from compat_engine.images.codecs import BadArchive
@@ -20,6 +21,7 @@ _LINK, _SYMLINK, _CHAR, _BLOCK_DEVICE, _DIRECTORY, _FIFO = b"1", b"2", b"3", b"4
 _HEADER_ONLY = frozenset((_LINK, _SYMLINK, _CHAR, _BLOCK_DEVICE, _DIRECTORY, _FIFO))
 _PASSED_OVER = frozenset((b"g", b"V", b"M", b"N"))  # "g": as for Docker, global PAX headers describe no entry
 _REGULAR = frozenset((b"0", b"\0", b"7", b"S"))
+_FIELDS = Struct("100s24s12s12s9x100s6s")  # name, mode with uid and gid, size, mtime, link, magic
 
 
 class BadTar(BadArchive):
@@ -69,6 +71,21 @@ class Source:
             raise BadTar("unexpected EOF")
         return pieces
 
+    def skip(self, count: int) -> None:
+        """Passes over `count` bytes, or over none at a clean end. Raises BadTar when the stream ends within them."""
+        if self._at + count <= len(self._chunk):
+            self._at += count
+        else:
+            self.take(count)
+
+    def at_hand(self, count: int) -> tuple[memoryview] | None:
+        """A view of the next `count` bytes if no chunk ends within them, as most often: so no generator is made for it."""
+        at, end = self._at, self._at + count
+        if end > len(self._chunk):
+            return None
+        self._at = end
+        return (self._chunk[at:end],)
+
     def body(self, count: int) -> Iterator[memoryview]:
         """Views of the next `count` bytes. Raises BadTar when the stream ends within them."""
         for piece in self._pieces(count):
@@ -107,8 +124,17 @@ class TarReader:
         while (entry := self._next()) is not None:
             yield entry
 
-    def data(self) -> Iterator[memoryview]:
+    def data(self) -> Iterable[memoryview]:
         """The stored bytes of the current entry (of a sparse file: its extents, one after the other)."""
+        if not self._left:
+            return ()
+        whole = self._source.at_hand(self._left)
+        if whole is None:
+            return self._pieces()
+        self._left = 0
+        return whole
+
+    def _pieces(self) -> Iterator[memoryview]:
         for piece in self._source.body(self._left):
             self._left -= len(piece)
             yield piece
@@ -136,18 +162,22 @@ class TarReader:
         """The next header that is not the end."""
         for _ in self.data():
             pass
-        self._skip(self._padding)
+        self._source.skip(self._padding)
         self._padding = 0
         block = self._source.take(BLOCK)
         if not block or block == _ZEROS:
             self._source.drain()
             return None
-        if _sum(block) - sum(block[148:156]) + 256 != _number(block[148:156]):
+        if _sum(block) != _expected(block[148:156]):
             raise BadTar("archive/tar: invalid tar header")
         return block
 
     def _entry(self, block: bytes, kind: bytes, pax: dict[bytes, bytes], name: bytes, link: bytes) -> Entry:
-        name = name or _name(block)
+        short, ids, size, mtime, target, magic = _FIELDS.unpack_from(block)
+        if not name:
+            name = short.partition(b"\0")[0]
+            if magic == b"ustar\0" and block[345]:
+                name = block[345:500].partition(b"\0")[0] + b"/" + name
         if kind in _REGULAR:
             if kind != b"S":
                 kind = _DIRECTORY if kind == b"\0" and name.endswith(b"/") else b"0"
@@ -158,12 +188,10 @@ class TarReader:
         entry = Entry(
             name,
             kind,
-            _number(block[100:108]) & 0o7777,
-            _number(block[108:116]),
-            _number(block[116:124]),
-            0 if kind in _HEADER_ONLY else _number(block[124:136]),
-            _number(block[136:148]) * 1_000_000_000,
-            link or block[157:257].partition(b"\0")[0],
+            *_ids(ids),
+            0 if kind in _HEADER_ONLY else _number(size),
+            _number(mtime) * 1_000_000_000,
+            link or target.partition(b"\0")[0],
             _number(block[329:337]) if kind in (_CHAR, _BLOCK_DEVICE) else 0,
             _number(block[337:345]) if kind in (_CHAR, _BLOCK_DEVICE) else 0,
         )
@@ -188,10 +216,6 @@ class TarReader:
             raise BadTar("archive/tar: header field too long")
         self._expect(size)
         return b"".join(self.data())
-
-    def _skip(self, count: int) -> None:
-        if count and len(self._source.take(count)) not in (0, count):
-            raise BadTar("unexpected EOF")
 
     def _gnu_sparse(self, entry: Entry, block: bytes) -> None:
         extents, more, fields = [], block[482], block[386:482]
@@ -293,11 +317,16 @@ def _sum(block: bytes) -> int:
     return (adler32(block[:256]) & 0xFFFF) + (adler32(block[256:]) & 0xFFFF) - 2
 
 
-def _name(block: bytes) -> bytes:
-    name = block[:100].partition(b"\0")[0]
-    if block[257:263] == b"ustar\0" and block[345]:
-        return block[345:500].partition(b"\0")[0] + b"/" + name
-    return name
+@lru_cache(8192)
+def _expected(field: bytes) -> int:
+    """The sum of a header's bytes that its checksum tells, which takes the checksum's own for spaces."""
+    return _number(field) + sum(field) - 256
+
+
+@lru_cache(8192)
+def _ids(fields: bytes) -> tuple[int, int, int]:
+    """Mode, uid and gid."""
+    return _number(fields[:8]) & 0o7777, _number(fields[8:16]), _number(fields[16:])
 
 
 @lru_cache(8192)

@@ -75,6 +75,22 @@ def test_copying_in_refuses_what_points_above(here: Path, item: tars.Item, text:
     assert list(here.parent.iterdir()) == [here]
 
 
+@needs_root
+def test_no_directory_gives_a_copied_file_its_group(here: Path) -> None:
+    for name in ("plain", "shared"):
+        (here / name).mkdir()
+    os.chown(here / "shared", 0, 7)
+    (here / "shared").chmod(0o2775)
+    copy_in(
+        here,
+        tars.symlink("way", "plain"), tars.Item("way/a"),
+        tars.symlink("way", "shared"), tars.Item("way/b"),
+        tars.Item("plain/c"), tars.directory("plain", 0o2775, owner=(0, 7)), tars.Item("plain/d"), tars.Item("plain/e/f"),
+    )  # fmt: skip
+    made = {path.name: path.stat().st_gid for path in here.rglob("*") if path.is_file()}
+    assert made == dict.fromkeys("abcdf", 0)
+
+
 def test_copying_in_takes_names_from_the_root_as_its_own(here: Path) -> None:
     owner = os.geteuid(), os.getegid()
     copy_in(here, tars.Item("/a", b"1"), tars.Item("b/../../here/c", b"2"), tars.Item(".wh.d", b"3"), owner=owner)
