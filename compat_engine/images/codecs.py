@@ -5,12 +5,14 @@ import io
 import lzma
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import IO, Any, TypeVar, cast
 
 import zstandard
 from isal import igzip, igzip_lib
+
+from compat_engine.images.ring import Receiver
 
 CHUNK = 1 << 20
 _ZSTD_WINDOW = 128 << 20  # bytes; what the zstd command accepts by default, and so what people's images use
@@ -21,6 +23,7 @@ _DEPTH = 8  # chunks between the decompressing thread and its reader
 _MAGIC = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"\xfd7zXZ\x00": "xz", b"BZh": "bzip2"}
 _LONGEST = 6
 T = TypeVar("T")
+Piece = bytes | memoryview
 _ISAL: type[Exception] = cast(type[Exception], igzip_lib.error)  # annotated in the package as an instance
 
 
@@ -33,6 +36,7 @@ class Input(io.RawIOBase):
 
     def __init__(self, source: int | io.RawIOBase) -> None:
         self._file: io.RawIOBase = io.FileIO(source) if isinstance(source, int) else source
+        self._borrow: Callable[[int], Piece] = source.borrow if isinstance(source, Receiver) else self._read
         self._ahead = b""
         self.consumed = 0
 
@@ -42,6 +46,14 @@ class Input(io.RawIOBase):
             self._ahead += more
         return self._ahead[:size]
 
+    def views(self) -> Iterator[Piece]:
+        """All that is left; each piece is there until the next is asked for."""
+        if self._ahead:
+            yield super().read(len(self._ahead)) or b""
+        while piece := self._borrow(CHUNK):
+            self.consumed += len(piece)
+            yield piece
+
     def readable(self) -> bool:
         return True
 
@@ -49,7 +61,7 @@ class Input(io.RawIOBase):
         """As the raw stream's own, which fills fresh bytes rather than copy them."""
         if self._ahead or size < 0:
             return super().read(size) or b""
-        data = self._file.read(size) or b""
+        data = self._read(size)
         self.consumed += len(data)
         return data
 
@@ -63,6 +75,9 @@ class Input(io.RawIOBase):
         self.consumed += count
         return count
 
+    def _read(self, size: int) -> bytes:
+        return self._file.read(size) or b""
+
 
 def codec_of(start: bytes) -> str:
     """gzip, zstd, xz, bzip2, or "" for none of them."""
@@ -72,11 +87,18 @@ def codec_of(start: bytes) -> str:
     return "zstd" if start[1:4] == b"\x2a\x4d\x18" and start[0] & 0xF0 == 0x50 else ""  # a skippable frame first: zstd:chunked
 
 
-def chunks(source: Input) -> Iterator[bytes]:
-    """The decompressed content, about a mebibyte at a time. Raises BadArchive for broken data and for bombs."""
+def content(source: Input) -> Iterator[Piece]:
+    """`chunks`, with a thread to decompress if that is to be done."""
+    pieces = chunks(source)
+    return ahead(pieces) if codec_of(source.peek(_LONGEST)) else pieces
+
+
+def chunks(source: Input) -> Iterator[Piece]:
+    """The decompressed content, about a mebibyte at a time; a piece of what is not compressed is there until the next is asked
+    for. Raises BadArchive for broken data and for bombs."""
     total = 0
     try:
-        for data in filter(None, _pieces(source)):
+        for data in _pieces(source):
             total += len(data)
             if total > _FREE_EXPANSION and total > source.consumed * _RATIO:
                 raise BadArchive(f"archive expands more than {_RATIO} times: refused")
@@ -108,8 +130,10 @@ def ahead(source: Iterator[T]) -> Iterator[T]:
         yield item
 
 
-def _pieces(source: Input) -> Iterator[bytes]:
+def _pieces(source: Input) -> Iterator[Piece]:
     codec = codec_of(source.peek(_LONGEST))
+    if not codec:
+        return source.views()
     return _unxz(source) if codec == "xz" else iter(partial(_reader(source, codec).read, CHUNK), b"")
 
 
@@ -136,6 +160,4 @@ def _reader(source: Input, codec: str) -> IO[bytes]:
     if codec == "zstd":
         decompressor = zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW)
         return cast(IO[bytes], decompressor.stream_reader(file, read_size=CHUNK, read_across_frames=True))
-    if codec == "bzip2":
-        return cast(IO[bytes], bz2.BZ2File(file))
-    return file
+    return cast(IO[bytes], bz2.BZ2File(file))

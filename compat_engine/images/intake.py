@@ -2,20 +2,16 @@
 
 import asyncio
 import contextlib
-import fcntl
-import os
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
 
 from compat_engine.errors import Internal
+from compat_engine.images.ring import Sender
 from compat_engine.images.waiting import uninterrupted
 from compat_engine.images.workers import Workers
 from compat_engine.store.removal import remove_tree
-
-_PIPE = 1 << 20  # bytes between the loop and the worker
 
 
 class Unstorable(Internal):
@@ -33,7 +29,7 @@ async def workspace(tmp: Path) -> AsyncIterator[Path]:
 
 
 async def feed(workers: Workers, job: str, body: AsyncIterator[bytes], *targets: int, **arguments: Any) -> dict[str, Any]:
-    """Runs `job` on [pipe, *targets] and writes `body` into the pipe.
+    """Runs `job` on [*ring, *targets] and puts `body` into the ring.
 
     Raises what `body` does, InvalidParameter for a bad archive, Unstorable when the bytes cannot be stored.
     """
@@ -55,11 +51,11 @@ async def inflow(
     **arguments: Any,
 ) -> dict[str, Any]:
     """The same, but an OSError of the job's is raised as it is, once `failed` has heard of it."""
-    with _pipe() as (reading, writing):
-        task = asyncio.ensure_future(workers.run(job, [reading, *targets], **arguments))
+    with contextlib.closing(Sender()) as ring:
+        task = asyncio.ensure_future(workers.run(job, [*ring.fds, *targets], **arguments))
         try:
-            await _pour(body, writing, task)
-            os.dup2(reading, writing)  # closes our writing end: end of file for the worker
+            await _pour(body, ring, task)
+            ring.end()
             return await _result(task, failed)
         except BaseException:
             task.cancel()
@@ -75,44 +71,29 @@ async def _result(job: "asyncio.Future[dict[str, Any]]", failed: Callable[[OSErr
         raise
 
 
-async def _pour(body: AsyncIterator[bytes], fd: int, job: "asyncio.Future[Any]") -> None:
-    """Writes the body until it ends or the job does: a job that gave up early has its failure to tell."""
+async def _pour(body: AsyncIterator[bytes], ring: Sender, job: "asyncio.Future[Any]") -> None:
+    """Puts the body in until it ends or the job does: a job that gave up early has its failure to tell."""
     async for chunk in body:
         view = memoryview(chunk)
         while view:
             if job.done():
                 return
-            try:
-                view = view[os.write(fd, view) :]
-            except BlockingIOError:
-                await _writable(fd, job)
-            except BrokenPipeError:
-                return
+            taken = ring.put(view)
+            view = view[taken:]
+            if not taken:
+                await _room(ring, job)
 
 
-async def _writable(fd: int, job: "asyncio.Future[Any]") -> None:
+async def _room(ring: Sender, job: "asyncio.Future[Any]") -> None:
     loop = asyncio.get_running_loop()
     ready: asyncio.Future[None] = loop.create_future()
-    loop.add_writer(fd, _resolve, ready)
+    loop.add_reader(ring.freed, _resolve, ready)
     try:
         await asyncio.wait({ready, job}, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        loop.remove_writer(fd)
+        loop.remove_reader(ring.freed)
 
 
 def _resolve(ready: "asyncio.Future[None]") -> None:
     if not ready.done():
         ready.set_result(None)
-
-
-@contextmanager
-def _pipe() -> Iterator[tuple[int, int]]:
-    reading, writing = os.pipe2(os.O_CLOEXEC)
-    try:
-        with contextlib.suppress(OSError):  # past the user's limit for pipes: a smaller one does as well
-            fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, _PIPE)
-        os.set_blocking(writing, False)
-        yield reading, writing
-    finally:
-        os.close(reading)
-        os.close(writing)

@@ -9,10 +9,11 @@ import time
 from typing import Any
 
 from compat_engine.images import difference, view
-from compat_engine.images.codecs import BadArchive, Input, ahead, chunks
+from compat_engine.images.codecs import BadArchive, Input, content
 from compat_engine.images.copyin import CopyIn, owner_of
 from compat_engine.images.extract import write_all
 from compat_engine.images.layerwriter import BlobSink, LayerWriter
+from compat_engine.images.ring import FDS, Receiver
 from compat_engine.images.tarreader import Source, TarReader
 from compat_engine.images.treewriter import PipeSink, TreeWriter
 
@@ -54,14 +55,14 @@ def root_read(fds: list[int], arguments: dict[str, Any], reply: Any) -> dict[str
 
 
 def root_write(fds: list[int], arguments: dict[str, Any], reply: Any) -> dict[str, Any]:
-    """Unpacks the archive from the pipe fds[0] into the directory `path`."""
-    view.enter(arguments["view"], fds[1:])
+    """Unpacks the archive from the ring into the directory `path`."""
+    view.enter(arguments["view"], fds[FDS:])
     destination = _destination(arguments["path"])
     _check_writable(destination, arguments["volumes"], arguments["readonly"])
     owner = owner_of(arguments["user"]) if arguments["user"] else None
     os.chdir(destination)
     copy = CopyIn(os.fsencode(posixpath.normpath(destination)), arguments["keep_kind"], owner)
-    copy.run(TarReader(Source(ahead(chunks(Input(fds[0]))))))
+    copy.run(TarReader(Source(content(Input(Receiver(fds[:FDS]))))))
     return {}
 
 

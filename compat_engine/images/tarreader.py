@@ -9,7 +9,7 @@ from functools import lru_cache
 from struct import Struct
 from zlib import adler32
 
-from compat_engine.images.codecs import BadArchive
+from compat_engine.images.codecs import BadArchive, Piece
 
 BLOCK = 512
 _ZEROS = bytes(BLOCK)
@@ -50,11 +50,11 @@ class Entry:
 
 
 class Source:
-    """A byte stream taken from an iterator of chunks, without copying bodies."""
+    """A byte stream taken from an iterator of chunks, without copying bodies. A chunk may be gone when the next is asked for."""
 
     __slots__ = ("_at", "_chunk", "_chunks")
 
-    def __init__(self, chunks: Iterator[bytes]) -> None:
+    def __init__(self, chunks: Iterator[Piece]) -> None:
         self._chunks = chunks
         self._chunk = memoryview(b"")
         self._at = 0
@@ -66,7 +66,7 @@ class Source:
             taken = bytes(self._chunk[self._at : end])
             self._at = end
             return taken
-        pieces = b"".join(self._pieces(count))
+        pieces = b"".join(map(bytes, self._pieces(count)))  # copied at once: a piece is gone when the next comes
         if pieces and len(pieces) < count:
             raise BadTar("unexpected EOF")
         return pieces
@@ -87,7 +87,7 @@ class Source:
         return (self._chunk[at:end],)
 
     def body(self, count: int) -> Iterator[memoryview]:
-        """Views of the next `count` bytes. Raises BadTar when the stream ends within them."""
+        """Views of the next `count` bytes, each there until the next. Raises BadTar when the stream ends within them."""
         for piece in self._pieces(count):
             count -= len(piece)
             yield piece
@@ -215,7 +215,7 @@ class TarReader:
         if not 0 <= size <= _META_LIMIT:
             raise BadTar("archive/tar: header field too long")
         self._expect(size)
-        return b"".join(self.data())
+        return b"".join(map(bytes, self.data()))
 
     def _gnu_sparse(self, entry: Entry, block: bytes) -> None:
         extents, more, fields = [], block[482], block[386:482]

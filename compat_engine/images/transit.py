@@ -12,6 +12,7 @@ from isal import igzip
 
 from compat_engine.images.codecs import BadArchive, Input, ahead, chunks, codec_of
 from compat_engine.images.extract import Extractor, enter, note, write_all
+from compat_engine.images.ring import FDS, Receiver
 from compat_engine.images.tarreader import Source, TarReader
 from compat_engine.kernel.files import appended
 
@@ -20,10 +21,10 @@ _PIECE = 1 << 20
 
 
 class Growing(io.RawIOBase):
-    """A blob as it comes: first what its file holds already, then what comes through the pipe, which is added to the file."""
+    """A blob as it comes: first what its file holds already, then what comes through the ring, which is added to the file."""
 
-    def __init__(self, pipe: int, file: int) -> None:
-        self._pipe = pipe
+    def __init__(self, ring: Receiver, file: int) -> None:
+        self._ring = ring
         self._file = file
         self._held = os.fstat(file).st_size
         self._digest = hashlib.sha256()
@@ -43,7 +44,7 @@ class Growing(io.RawIOBase):
             count = os.readv(self._file, [view[: self._held]])
             self._held -= count
         else:
-            count = os.readv(self._pipe, [view])
+            count = self._ring.readinto(view)
             write_all(self._file, view[:count])
         self._taken(view[:count])
         return count
@@ -57,7 +58,7 @@ class Growing(io.RawIOBase):
         """As the raw stream's own, which fills fresh bytes rather than copy them."""
         if self._held or size < 0:
             return super().read(size) or b""
-        data = os.read(self._pipe, size)
+        data = self._ring.read(size)
         write_all(self._file, memoryview(data))
         self._taken(data)
         return data
@@ -68,17 +69,17 @@ class Growing(io.RawIOBase):
 
 
 def fetch(fds: list[int], arguments: dict[str, Any], reply: Any) -> dict[str, Any]:
-    """Completes the blob in file fds[1] from the pipe fds[0] and unpacks it into directory fds[2], if given.
+    """Completes the blob in file `fds[FDS]` from the ring and unpacks it into directory `fds[FDS + 1]`, if given.
 
     {digest, size} of the blob; with a directory, and if the digest is `digest`, also {diff_id, unpacked, implied}. A tar that is
     bad is an error only when the blob is the one that was wanted.
     """
-    blob = Growing(fds[0], fds[1])
+    blob = Growing(Receiver(fds[:FDS]), fds[FDS])
     unpacked: dict[str, Any] = {}
     failure: BadArchive | None = None
-    if len(fds) > 2:
+    if len(fds) > FDS + 1:
         try:
-            unpacked = _unpack(Input(blob), fds[2], arguments["digest"])
+            unpacked = _unpack(Input(blob), fds[FDS + 1], arguments["digest"])
         except BadArchive as error:
             failure = error
     blob.drain()

@@ -24,9 +24,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from compat_engine.images.codecs import BadArchive, Input, ahead, chunks, codec_of
+from compat_engine.images.codecs import BadArchive, Input, Piece, ahead, chunks, codec_of, content
 from compat_engine.images.extract import IMPLIED, Extractor, enter, note, write_all
 from compat_engine.images.merged import Merged, copy_tree
+from compat_engine.images.ring import FDS, Receiver
 from compat_engine.images.rootjobs import JOBS as ROOT_JOBS
 from compat_engine.images.tarreader import Source, TarReader
 from compat_engine.images.transit import compress, fetch
@@ -53,17 +54,17 @@ class Member:
 
 
 def spool(fds: list[int], arguments: dict[str, Any], reply: Reply) -> dict[str, Any]:
-    """Splits the archive read from fds[0] into files of the directory fds[1], hashing each."""
+    """Splits the archive from the ring into files of the directory fds[FDS], hashing each."""
     members: list[dict[str, Any]] = []
     named = 0
-    reader = TarReader(Source(ahead(chunks(Input(fds[0])))))
+    reader = TarReader(Source(content(Input(Receiver(fds[:FDS])))))
     for number, entry in enumerate(reader):
         named += len(entry.name) + len(entry.link)
         if number > _MEMBERS or named > _NAMES:
             raise BadArchive("too many entries in archive")
         name = os.fsdecode(entry.name)
         if entry.type == b"0":
-            members.append(asdict(_store(reader, name, str(number), fds[1])))
+            members.append(asdict(_store(reader, name, str(number), fds[FDS])))
         elif entry.type in (b"1", b"2"):
             link = os.fsdecode(entry.link)
             members.append(asdict(Member(name, "", link=link if entry.type == b"2" else f"/{link}")))
@@ -71,13 +72,13 @@ def spool(fds: list[int], arguments: dict[str, Any], reply: Reply) -> dict[str, 
 
 
 def receive(fds: list[int], arguments: dict[str, Any], reply: Reply) -> dict[str, Any]:
-    """Stores the bytes read from fds[0] in the file fds[1] as they come: {digest, size, codec}."""
+    """Stores the bytes from the ring in the file fds[FDS] as they come: {digest, size, codec}."""
     digest, size = hashlib.sha256(), 0
-    source = Input(fds[0])
+    source = Input(Receiver(fds[:FDS]))
     codec = codec_of(source.peek(8))
-    for chunk in ahead(iter(lambda: source.read(1 << 20) or b"", b"")):
+    for chunk in source.views():
         digest.update(chunk)
-        write_all(fds[1], memoryview(chunk))
+        write_all(fds[FDS], memoryview(chunk))
         size += len(chunk)
     return {"digest": f"sha256:{digest.hexdigest()}", "size": size, "codec": codec}
 
@@ -224,7 +225,7 @@ def _store(reader: TarReader, name: str, file: str, directory: int) -> Member:
     return Member(name, file, size, f"sha256:{digest.hexdigest()}")
 
 
-def _hashed(source: Iterator[bytes], digest: Any) -> Iterator[bytes]:
+def _hashed(source: Iterator[Piece], digest: Any) -> Iterator[Piece]:
     for chunk in source:
         digest.update(chunk)
         yield chunk

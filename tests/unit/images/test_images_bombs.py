@@ -6,7 +6,7 @@ import lzma
 import os
 import time
 import tracemalloc
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -16,6 +16,7 @@ from compat_engine.errors import Internal, InvalidParameter
 from compat_engine.images import codecs, tarwriter
 from compat_engine.images.codecs import BadArchive, Input, chunks
 from compat_engine.images.images import Images
+from compat_engine.images.intake import inflow
 from compat_engine.images.tarreader import BadTar, Source, TarReader
 from compat_engine.images.workers import Workers
 from compat_engine.store.records import Records
@@ -140,13 +141,14 @@ async def test_a_bad_layer_leaves_the_store_as_it_was(tmp_path: Path, name: str)
 async def test_an_image_archive_with_too_many_names(tmp_path: Path) -> None:
     entry = tarwriter.header(b"n" * 250_000)
     workers = Workers()
-    file = tmp_path / "archive"
-    file.write_bytes(entry * 80 + END)
-    with file.open("rb") as archive:
-        spool = os.open(tmp_path, os.O_RDONLY)
-        try:
-            with pytest.raises(InvalidParameter, match="too many entries in archive"):
-                await workers.run("spool", [archive.fileno(), spool])
-        finally:
-            os.close(spool)
-            await workers.close()
+
+    async def archive() -> AsyncIterator[bytes]:
+        yield entry * 80 + END
+
+    spool = os.open(tmp_path, os.O_RDONLY)
+    try:
+        with pytest.raises(InvalidParameter, match="too many entries in archive"):
+            await inflow(workers, "spool", archive(), spool)
+    finally:
+        os.close(spool)
+        await workers.close()
