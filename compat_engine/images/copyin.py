@@ -27,13 +27,21 @@ class CopyIn(Extractor):
     def admit(self, entry: Entry) -> bytes:
         if self._owner is not None:
             entry.uid, entry.gid = self._owner
-        name = posixpath.normpath(entry.name)
-        path = self._inside(name)
-        if path is None:
-            raise BadTar(f'"{os.fsdecode(name)}" is outside of "{os.fsdecode(self._destination)}"')
-        if b"\0" in path or b"\0" in entry.link:
+        if b"\0" in entry.link:
             raise BadTar("archive/tar: invalid tar header")
-        return path
+        return super().admit(entry)
+
+    def place(self, name: bytes) -> bytes | None:
+        full = _single(posixpath.normpath(self._destination + b"/" + name))
+        if b"\0" in full:
+            raise BadTar("archive/tar: invalid tar header")
+        if full == self._destination:
+            return b""
+        base = self._destination.rstrip(b"/") + b"/"
+        return full[len(base) :] if full.startswith(base) else None
+
+    def outside(self, name: bytes) -> BadTar:
+        return BadTar(f'"{os.fsdecode(posixpath.normpath(name))}" is outside of "{os.fsdecode(self._destination)}"')
 
     def root(self, entry: Entry) -> None:
         """The directory itself stays as it is."""
@@ -50,7 +58,7 @@ class CopyIn(Extractor):
         super()._symlink(path, entry, reader)
 
     def link_target(self, entry: Entry) -> bytes:
-        path = self._inside(entry.link)
+        path = self.place(entry.link)
         if path is None:
             target = _single(posixpath.normpath(self._destination + b"/" + entry.link))
             raise BadTar(f'invalid hardlink "{os.fsdecode(target)}" -> "{os.fsdecode(entry.link)}"')
@@ -66,14 +74,6 @@ class CopyIn(Extractor):
                 shown = os.fsdecode(self._destination + b"/" + path)
                 raise BadArchive(f"unlinkat {shown}: device or resource busy") from error
             raise
-
-    def _inside(self, name: bytes) -> bytes | None:
-        """`name` relative to the destination; None when it is not below it."""
-        full = _single(posixpath.normpath(self._destination + b"/" + name))
-        if full == self._destination:
-            return b""
-        base = self._destination.rstrip(b"/") + b"/"
-        return full[len(base) :] if full.startswith(base) else None
 
     def _shown(self, path: bytes) -> str:
         return os.fsdecode(posixpath.join(self._destination, path) if path else self._destination)

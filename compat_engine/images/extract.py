@@ -23,6 +23,8 @@ _RESERVE = 64 << 20  # bytes left free
 IMPLIED = "implied"  # beside the directory that was filled: paths of directories no entry described, each ended by a zero byte
 _ID_LIMIT = (1 << 32) - 1
 _ROOT = (0, 0)
+_REMEMBERED = 10_000  # directories
+_NO_NAMES = (b"", b".", b"..")
 _NODES = {b"3": stat.S_IFCHR, b"4": stat.S_IFBLK, b"6": stat.S_IFIFO}
 _TIME_LIMIT = 1 << 63  # ns; as for Docker, which takes what is beyond for no time at all
 
@@ -45,6 +47,7 @@ class Extractor:
         self._result = Unpacked()
         self._times: dict[bytes, int] = {}  # directories' mtimes, set when nothing more is put into them
         self._whiteouts: set[bytes] = set()
+        self._places: dict[bytes, bytes] = {}  # directory as entries name it -> what its entries' paths begin with
         self._groups: dict[bytes, bool] = {}  # directory -> its group is not 0, until one is replaced or described anew
         self._unchecked = 0
         self._types: dict[bytes, Callable[[bytes, Entry, TarReader], None]] = {
@@ -62,8 +65,7 @@ class Extractor:
             if count > _ENTRY_LIMIT:
                 raise BadTar("too many entries in archive")
             path = self.admit(entry)
-            base = path.rpartition(b"/")[2]
-            if self.layer and base.startswith(_WHITEOUT):
+            if self.layer and _WHITEOUT in path and (base := path.rpartition(b"/")[2]).startswith(_WHITEOUT):
                 self._whiteout(path, base, entry)
             elif path:
                 self._types[entry.type](path, entry, reader)
@@ -77,7 +79,41 @@ class Extractor:
 
     def admit(self, entry: Entry) -> bytes:
         """Where the entry goes, b"" for the root. Raises BadTar when it may go nowhere."""
-        return clean(entry.name)
+        directory, _, base = entry.name.rpartition(b"/")
+        parent = self._places.get(directory)
+        if parent is None:
+            place = self.place(directory)
+            if place is not None:
+                if len(self._places) > _REMEMBERED:
+                    self._places.clear()
+                parent = self._places[directory] = place + b"/" if place else b""
+        if parent is None or base in _NO_NAMES or b"\0" in base:
+            whole = self.place(entry.name)
+            if whole is None:
+                raise self.outside(entry.name)
+            return whole
+        return parent + base
+
+    def place(self, name: bytes) -> bytes | None:
+        """`name` relative to the root, without `.`, `..`, doubled slashes; b"" is the root, None what is above it.
+
+        Raises BadTar when it is no name.
+        """
+        parts: list[bytes] = []
+        for part in name.split(b"/"):
+            if part == b"..":
+                if not parts:
+                    return None
+                parts.pop()
+            elif part and part != b".":
+                parts.append(part)
+        if b"\0" in name:
+            raise BadTar("archive/tar: invalid tar header")
+        return b"/".join(parts)
+
+    def outside(self, name: bytes) -> BadTar:
+        """What is said of a name that `place` knows none for."""
+        return BadTar(f"{os.fsdecode(name)!r} is outside of the archive's root")
 
     def root(self, entry: Entry) -> None:
         """An entry for the root itself."""
@@ -87,7 +123,10 @@ class Extractor:
 
     def link_target(self, entry: Entry) -> bytes:
         """What a hard link names. Raises BadTar when that is outside."""
-        return clean(entry.link)
+        target = self.place(entry.link)
+        if target is None:
+            raise self.outside(entry.link)
+        return target
 
     def _file(self, path: bytes, entry: Entry, reader: TarReader) -> None:
         try:
@@ -252,21 +291,6 @@ def note(around: int, implied: set[bytes]) -> bool:
         with open(fd, "wb") as file:
             file.writelines(path + b"\0" for path in sorted(implied))
     return bool(implied)
-
-
-def clean(name: bytes) -> bytes:
-    """`name` relative to the root, without `.`, `..`, doubled slashes; b"" is the root. Raises BadTar when it points above."""
-    parts: list[bytes] = []
-    for part in name.split(b"/"):
-        if part == b"..":
-            if not parts:
-                raise BadTar(f"{os.fsdecode(name)!r} is outside of the archive's root")
-            parts.pop()
-        elif part and part != b".":
-            parts.append(part)
-    if b"\0" in name:
-        raise BadTar("archive/tar: invalid tar header")
-    return b"/".join(parts)
 
 
 def _fill_sparse(fd: int, entry: Entry, reader: TarReader) -> None:

@@ -21,6 +21,7 @@ _LINK, _SYMLINK, _CHAR, _BLOCK_DEVICE, _DIRECTORY, _FIFO = b"1", b"2", b"3", b"4
 _HEADER_ONLY = frozenset((_LINK, _SYMLINK, _CHAR, _BLOCK_DEVICE, _DIRECTORY, _FIFO))
 _PASSED_OVER = frozenset((b"g", b"V", b"M", b"N"))  # "g": as for Docker, global PAX headers describe no entry
 _REGULAR = frozenset((b"0", b"\0", b"7", b"S"))
+_SPARSE = frozenset(b"GNU.sparse." + word for word in (b"major", b"name", b"realsize", b"size", b"map"))
 _FIELDS = Struct("100s24s12s12s9x100s6s")  # name, mode with uid and gid, size, mtime, link, magic
 
 
@@ -160,15 +161,18 @@ class TarReader:
 
     def _block(self) -> bytes | None:
         """The next header that is not the end."""
-        for _ in self.data():
-            pass
-        self._source.skip(self._padding)
-        self._padding = 0
+        if self._left or self._padding:
+            for _ in self.data():
+                pass
+            self._source.skip(self._padding)
+            self._padding = 0
         block = self._source.take(BLOCK)
         if not block or block == _ZEROS:
             self._source.drain()
             return None
-        if _sum(block) != _expected(block[148:156]):
+        # The low half of adler32 is one more than a sum, modulo a prime that 256 bytes do not reach: six times as fast as adding.
+        low, high = adler32(block[:256]) & 0xFFFF, adler32(block[256:]) & 0xFFFF
+        if low + high - 2 != _expected(block[148:156]):
             raise BadTar("archive/tar: invalid tar header")
         return block
 
@@ -203,7 +207,7 @@ class TarReader:
         if kind == b"S":
             entry.type = b"0"
             self._gnu_sparse(entry, block)
-        elif pax and any(key.startswith(b"GNU.sparse.") for key in pax):
+        elif not _SPARSE.isdisjoint(pax):
             self._pax_sparse(entry, pax)
         return entry
 
@@ -214,8 +218,12 @@ class TarReader:
         size = _number(block[124:136])
         if not 0 <= size <= _META_LIMIT:
             raise BadTar("archive/tar: header field too long")
-        self._expect(size)
-        return b"".join(map(bytes, self.data()))
+        data = self._source.take(size)
+        if len(data) < size:
+            raise BadTar("unexpected EOF")
+        self._expect(0)
+        self._padding = -size % BLOCK
+        return data
 
     def _gnu_sparse(self, entry: Entry, block: bytes) -> None:
         extents, more, fields = [], block[482], block[386:482]
@@ -299,7 +307,7 @@ def _records(data: bytes) -> dict[bytes, bytes]:
         space = data.find(b" ", at, at + 20)
         end = at + _decimal(data[at:space]) if space > at else 0
         key, equals, value = data[space + 1 : end - 1].partition(b"=")
-        if not (space < end <= len(data) and data[end - 1 : end] == b"\n" and equals and key):
+        if not (space < end <= len(data) and data[end - 1] == 10 and equals and key):
             raise BadTar("archive/tar: invalid tar header")
         if key in (b"GNU.sparse.offset", b"GNU.sparse.numbytes"):
             pairs.append(value)
@@ -309,12 +317,6 @@ def _records(data: bytes) -> dict[bytes, bytes]:
     if pairs:
         found[b"GNU.sparse.map"] = b",".join(pairs)
     return found
-
-
-def _sum(block: bytes) -> int:
-    """Of a header's bytes. The low half of adler32 is one more than a sum, modulo a prime that 256 bytes do not reach: six
-    times as fast as adding them."""
-    return (adler32(block[:256]) & 0xFFFF) + (adler32(block[256:]) & 0xFFFF) - 2
 
 
 @lru_cache(8192)
@@ -349,7 +351,9 @@ def _decimal(raw: bytes) -> int:
 def _nanoseconds(raw: bytes) -> int:
     """Decimal seconds with any number of decimals; also before 1970."""
     whole, _, fraction = raw.removeprefix(b"-").partition(b".")
-    if fraction and not fraction.isdigit():
-        raise BadTar("archive/tar: invalid tar header")
-    value = _decimal(whole) * 1_000_000_000 + int(fraction[:9].ljust(9, b"0"))
+    value = _decimal(whole) * 1_000_000_000
+    if fraction:
+        if not fraction.isdigit():
+            raise BadTar("archive/tar: invalid tar header")
+        value += int(fraction[:9].ljust(9, b"0"))
     return -value if raw.startswith(b"-") else value

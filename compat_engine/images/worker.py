@@ -12,6 +12,7 @@ Single-threaded until the fork, so the children start clean; a child dies with t
 """
 
 import errno
+import gc
 import hashlib
 import json
 import os
@@ -128,6 +129,9 @@ JOBS = {job.__name__: job for job in (spool, receive, extract, inherit, copy_up,
 
 def main(fd: int) -> None:
     """Serves the requests on socket `fd` until the daemon's end closes."""
+    gc.collect()
+    gc.freeze()
+    gc.disable()  # a child ends with its job: it would only look at garbage, and copy the pages it is on
     _Server(socket.socket(fileno=fd)).serve()
 
 
