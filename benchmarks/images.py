@@ -1,6 +1,6 @@
 """Cases about images and archives. Each measurement uses layers no engine has seen, and begins with the disk at rest.
 
-Nothing is removed between measurements: a filesystem is slow to make files where many were deleted a moment ago.
+Nothing is removed before the last: a filesystem is slow to make files where many were deleted a moment ago.
 """
 
 import os
