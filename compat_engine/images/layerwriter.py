@@ -33,14 +33,16 @@ _TYPES = {tarwriter.CHAR: stat.S_IFCHR, tarwriter.BLOCK_DEVICE: stat.S_IFBLK, ta
 
 
 class Twin:
-    """A file of the directory, `fd`, which it takes over. A large one goes to the disk past the page cache, which saves the
-    memory and is waited for here, where there is time, rather than by the sync at the end."""
+    """A file of the directory, `fd`, which it takes over. A large one is for the thread that stores: it goes to the disk past the
+    page cache, which saves the memory and is waited for there, where there is time, rather than by the sync at the end. For a
+    small one handing it over would take as long as storing it."""
 
     def __init__(self, fd: int, status: os.stat_result, records: Records) -> None:
         self._fd = fd
         self._status = status
         self._records = records
-        self._direct = status.st_size >= _BUFFER and _bypass(fd)
+        self.large = status.st_size >= _BUFFER
+        self._direct = self.large and _bypass(fd)
 
     def write(self, piece: memoryview) -> None:
         if self._direct and len(piece) < _BUFFER:  # full buffers alone are aligned as the disk wants it
@@ -98,12 +100,16 @@ class BlobSink:
         while size and (count := os.readv(file, [room := self._room(size)])):
             self._size += count
             size -= count
-            if self.twin is not None:
-                self.later(partial(self.twin.write, room[:count]))
+            self._copied(room[:count])
         for piece in zeros(size):
             self.write(piece)
-            if self.twin is not None:
-                self.later(partial(self.twin.write, memoryview(piece)))
+            self._copied(memoryview(piece))
+
+    def _copied(self, piece: memoryview) -> None:
+        if self.twin is not None and self.twin.large:
+            self.later(partial(self.twin.write, piece))
+        elif self.twin is not None:
+            self.twin.write(piece)
 
     def later(self, call: Callable[[], None]) -> None:
         """Called by the thread that stores, once what came before is stored."""
@@ -168,7 +174,10 @@ class LayerWriter(TreeWriter):
         file = os.open(shown, _CREATE, status.st_mode & ~_SET_ID & _MODE, dir_fd=self._target)
         self._blob.twin = twin = Twin(file, status, records)
         super()._content(shown, fd, status, records)
-        self._blob.later(twin.finish)
+        if twin.large:
+            self._blob.later(twin.finish)
+        else:
+            twin.finish()
         self._account(status.st_size)
 
     def _directory(self, path: bytes, shown: bytes, status: os.stat_result, records: Records) -> None:
