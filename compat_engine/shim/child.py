@@ -14,7 +14,7 @@ from compat_engine.shim import channel, protocol
 from compat_engine.shim.failure import Failure
 from compat_engine.shim.loop import IN, Loop
 from compat_engine.shim.plan import Stream
-from compat_engine.shim.stdio import STDERR, STDOUT, Log, Stdio
+from compat_engine.shim.stdio import STDERR, STDOUT, Stdio
 
 _PIPE_SIZE = 1 << 20  # bytes; a burst goes on while the log is written
 
@@ -42,9 +42,9 @@ class Watcher:
 class Child:
     """id: the exec's, "" for the container's own. code: 0..255 once it has ended."""
 
-    def __init__(self, loop: Loop, id: str, stream: Stream, log: Log, grew: Callable[[], None], watcher: Watcher) -> None:
+    def __init__(self, loop: Loop, id: str, stream: Stream, watcher: Watcher) -> None:
         self._loop, self.id, self._stream, self._watcher = loop, id, stream, watcher
-        self.stdio = Stdio(loop, stream.tty, stream.stdin_once, log, grew)
+        self.stdio = Stdio(loop, stream.tty, stream.stdin_once)
         self.pid, self.pidfd, self.code = 0, -1, -1
         self.started = False
         self._executing = False
@@ -128,9 +128,6 @@ class Child:
             return (null, null, null), ()
         out, out_end = os.pipe2(os.O_CLOEXEC)
         err, err_end = os.pipe2(os.O_CLOEXEC)
-        for fd in (out, err):
-            with suppress(PermissionError):  # too many pipes in the system: the usual 64 KiB do too
-                fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, _PIPE_SIZE)
         if not self._stream.open_stdin:
             return (null, out_end, err_end), (out, err)
         os.close(null)
@@ -139,6 +136,8 @@ class Child:
 
     def _connect(self, kept: tuple[int, ...]) -> None:
         for fd, stream in zip(kept, (STDOUT, STDERR), strict=False):
+            with suppress(PermissionError):  # too many pipes in the system: the usual 64 KiB do too
+                fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, _PIPE_SIZE)
             self.stdio.add_output(fd, stream)
         if len(kept) > 2:
             self.stdio.set_stdin(kept[2])

@@ -101,16 +101,16 @@ class Shim(Watcher):
     def _begin_container(self, text: bytes, attached: Clients) -> None:
         with step("bundle", "unable to prepare the bundle"):
             self._bundle.prepare()
-        with step("log", "failed to initialize logging driver"):
-            log = self._open_log()
         self._enter_pid_namespace(self._plan.pid_namespace)
-        self._main = Child(self.loop, "", self._plan.stream, log, self._watches.notify, self)
+        self._main = Child(self.loop, "", self._plan.stream, self)
         cgroup = cgroups.birthplace(self._plan.directories)
         with step("fork", "unable to start the container's init"):
             self._fork(self._main, lambda stdio, sync: init.run(text, self._bundle.rootfs, stdio, sync), cgroup)
-        try:
-            cgroups.make(self._plan.cgroups)  # while init is at work already
+        try:  # all this while init is at work already
+            cgroups.make(self._plan.cgroups)
             self._main.tell(protocol.CGROUPS)
+            with step("log", "failed to initialize logging driver"):
+                self._main.stdio.record(self._open_log(), self._watches.notify)
         except Failure as failure:
             self._main.kill(failure)
         self._open(attached)
@@ -314,7 +314,7 @@ class Shim(Watcher):
 
     def _on_exec(self, sock: channel.Socket, message: channel.Message, fds: list[int]) -> None:
         raw = message["process"]
-        child = Child(self.loop, message["id"], Stream.of(raw), NoLog(), lambda: None, self)
+        child = Child(self.loop, message["id"], Stream.of(raw), self)
         if fds:
             child.stdio.attach(Attachment(self.loop, channel.adopt(fds.pop()), message.get("attach") or {}))
         try:

@@ -83,8 +83,7 @@ def mount_all(root: int, spec: Spec, before_cgroup: "CgroupNamespace") -> None:
         if item not in late:
             _mount_one(root, item, spec, before_cgroup)
     if not any(item.target.rstrip("/") == "/dev" and item.type == "bind" for item in spec.mounts):
-        for device in spec.devices:
-            _make_device(root, device)
+        _make_devices(root, spec.devices)
         _make_links(root)
     for item in late:
         _mount_one(root, item, spec, before_cgroup)
@@ -188,18 +187,27 @@ def _mount_filesystem(root: int, item: Mount) -> None:
         os.close(mounted)
 
 
-def _make_device(root: int, device: Device) -> None:
-    with step("device", f"{IN_INIT}error creating device nodes: mknod {device.path}"):
-        head, name = os.path.split(device.path)
-        parent = make_directories(root, head)
-        try:
-            os.mknod(name, device.mode | _KINDS[device.kind], os.makedev(device.major, device.minor), dir_fd=parent)
-            os.chmod(name, device.mode, dir_fd=parent)  # mknod's mode went through the umask
-            os.chown(name, device.uid, device.gid, dir_fd=parent, follow_symlinks=False)
-        except FileExistsError:
-            pass  # as runc: what the image or a mount put there stays
-        finally:
+def _make_devices(root: int, devices: tuple[Device, ...]) -> None:
+    """Most are in one directory, /dev."""
+    umask = os.umask(0)
+    parents: dict[str, int] = {}
+    try:
+        for device in devices:
+            with step("device", f"{IN_INIT}error creating device nodes: mknod {device.path}"):
+                head, name = os.path.split(device.path)
+                if head not in parents:
+                    parents[head] = make_directories(root, head)
+                _make_device(parents[head], name, device)
+    finally:
+        os.umask(umask)
+        for parent in parents.values():
             os.close(parent)
+
+
+def _make_device(parent: int, name: str, device: Device) -> None:
+    with suppress(FileExistsError):  # as runc: what the image or a mount put there stays
+        os.mknod(name, device.mode | _KINDS[device.kind], os.makedev(device.major, device.minor), dir_fd=parent)
+        os.chown(name, device.uid, device.gid, dir_fd=parent, follow_symlinks=False)
 
 
 def _make_links(root: int) -> None:

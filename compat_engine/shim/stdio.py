@@ -98,8 +98,10 @@ class Stdio:
     Slow clients hold reading back, and so the process, until they take bytes or leave, as a pipe would.
     """
 
-    def __init__(self, loop: Loop, tty: bool, stdin_once: bool, log: Log, grew: Callable[[], None]) -> None:
-        self._loop, self.tty, self._stdin_once, self._log, self._grew = loop, tty, stdin_once, log, grew
+    def __init__(self, loop: Loop, tty: bool, stdin_once: bool) -> None:
+        self._loop, self.tty, self._stdin_once = loop, tty, stdin_once
+        self._log: Log = NoLog()
+        self._grew: Callable[[], None] = lambda: None
         self._outputs: dict[int, int] = {}  # descriptor -> stream
         self._attachments: list[Attachment] = []
         self._stdin: Stdin | None = None
@@ -109,6 +111,10 @@ class Stdio:
         self._finished: Callable[[], None] | None = None
         self._master = -1
         self._last_read = 0.0
+
+    def record(self, log: Log, grew: Callable[[], None]) -> None:
+        """In `log`, from now on; each time that grows, `grew` is called."""
+        self._log, self._grew = log, grew
 
     def add_output(self, fd: int, stream: int) -> None:
         """Takes the descriptor over."""

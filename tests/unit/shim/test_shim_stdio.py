@@ -9,7 +9,7 @@ import pytest
 from compat_engine.shim import attachment, channel
 from compat_engine.shim.loop import Loop
 from compat_engine.shim.protocol import ATTACH_BUFFER
-from compat_engine.shim.stdio import STDOUT, NoLog, Stdio
+from compat_engine.shim.stdio import STDOUT, Stdio
 
 CHUNK = bytes(1 << 16)
 
@@ -19,7 +19,7 @@ class Writer:
 
     def __init__(self) -> None:
         self.loop = Loop()
-        self.stdio = Stdio(self.loop, True, False, NoLog(), lambda: None)
+        self.stdio = Stdio(self.loop, True, False)
         reader, self.fd = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self.stdio.add_output(reader, STDOUT)
         self.client, theirs = socket.socketpair()
