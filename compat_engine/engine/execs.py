@@ -17,7 +17,7 @@ from compat_engine.engine.prepare import exec_process
 from compat_engine.engine.registry import Container
 from compat_engine.engine.streams import Duplex, pump, socketpair
 from compat_engine.engine.validate import check_nul
-from compat_engine.errors import Conflict, EngineError, InvalidParameter, NotFound
+from compat_engine.errors import Conflict, EngineError, Internal, InvalidParameter, NotFound
 from compat_engine.ids import new_id
 from compat_engine.runtime.protocol import ExecExit, StartFailed, Streams
 from compat_engine.shim.spec import Process
@@ -164,6 +164,8 @@ class ExecSession:
         exec.begun = True
         engine.events.publish("container", f"exec_start: {exec.command}", exec.container.id, _attributes(exec))
         try:
+            if not self.process.cwd.startswith("/"):
+                raise Internal(f"{_PREFIX}Cwd must be an absolute path: unknown")
             exec.pid = await engine.runtime.exec(exec.container.id, exec.id, self.process, attached)
         except (StartFailed, EngineError) as error:
             failure = self._failure(error)

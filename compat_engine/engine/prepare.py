@@ -10,6 +10,7 @@ from compat_engine.engine.imagemounts import image_mounts
 from compat_engine.engine.links import link_variables, links_alive, links_in_force
 from compat_engine.engine.netfiles import network_files
 from compat_engine.engine.parts import Engine
+from compat_engine.engine.propagation import check_propagation
 from compat_engine.engine.registry import Container
 from compat_engine.engine.resources import devices, resources
 from compat_engine.engine.security import parse_security
@@ -29,6 +30,7 @@ async def prepare(engine: Engine, container: Container, endpoints: dict[str, End
     validate_start(host)
     _check_subpaths(container)
     make_bind_sources(container)
+    check_propagation(record.mounts)
     for point in record.mounts:
         if point.type == "volume":
             await volumes.mount(engine, container.id, point)

@@ -23,6 +23,7 @@ _DIGITS = 19  # of the largest number of 64 bits
 _SHORTEST_CHECK = 1_000_000  # nanoseconds
 _SYSCTL = re.compile(r"net\..+|kernel\.(msgmax|msgmnb|msgmni|sem|shmall|shmmax|shmmni|shm_rmid_forced)|fs\.mqueue\..+")
 _SIGNAL = re.compile(r"([A-Z0-9]+?)(?:([+-])(\d{1,2}))?")
+_LAST_SIGNAL = 64
 _TOLD = ("Cmd", "Entrypoint", "Env", "Hostname", "Volumes", "WorkingDir")  # of Config, what the kernel is told
 _PORT = re.compile(r"\d+(-\d+)?(/(tcp|udp|sctp))?", re.IGNORECASE)
 
@@ -41,7 +42,9 @@ def validate(config: Config, host: HostConfig) -> list[str]:
 def signal_number(word: str) -> int:
     """TERM, SIGTERM, 15, RTMIN+3 -> number. Raises InvalidParameter."""
     name = word.upper().removeprefix("SIG")
-    if _number(name) in range(1, 65):
+    if _number(word) > _LAST_SIGNAL:
+        raise InvalidParameter(f"the linux daemon does not support signal {word}")
+    if _number(name) in range(1, _LAST_SIGNAL + 1):
         return _number(name)
     found = _SIGNAL.fullmatch(name)
     base, sign, offset = found.groups() if found else ("", "", "")

@@ -244,6 +244,11 @@ def launch_error_of_a_missing_working_directory(engine: Engine) -> None:
     launch_error(b"no such file or directory", (126, 127), "true", WorkingDir="/no/such")(engine)
 
 
+@check(START, since="1.35")
+def launch_error_of_a_relative_working_directory(engine: Engine) -> None:
+    launch_error(b"Cwd must be an absolute path", (126,), "true", WorkingDir="tmp")(engine)
+
+
 # what the process sees
 
 

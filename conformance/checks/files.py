@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from .. import frames
 from ..assertions import (
     contains,
     equal,
     expect,
     matches,
+    refused,
 )
 from ..engine import Engine
 from ..registry import check
@@ -160,7 +162,15 @@ def bind_of_a_file(engine: Engine) -> None:
 
 @check(CREATE)
 def bind_propagation(engine: Engine) -> None:
-    seen = engine.inside("grep ' /b ' /proc/self/mountinfo", {"Binds": [f"{on_the_host(engine)}:/b:rslave"]})
+    """Where the host's mount is private it cannot be had, and that is said."""
+    source = on_the_host(engine)
+    container = engine.create("grep", " /b ", "/proc/self/mountinfo", host={"Binds": [f"{source}:/b:rslave"]})
+    started = engine.client.post(f"/containers/{container}/start")
+    if started.status != 204:
+        refused(started, 500, "but it is not a shared or slave mount")
+        return
+    equal(engine.wait(container), 0, "exit code")
+    seen = frames.join(engine.logs(container, stdout=1).body).decode()
     expect("shared:" not in seen.partition(" - ")[0], f"not shared: {seen}")
 
 

@@ -1,5 +1,6 @@
 """Bind mounts, volumes and tmpfs: through -v, --mount, --tmpfs and --volumes-from."""
 
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -127,9 +128,19 @@ def test_tmpfs(docker: Docker) -> None:
 
 
 def test_propagation_is_private_by_default_and_settable(docker: Docker, tmp_path: Path) -> None:
-    args = ["-v", f"{tmp_path}:/p:rslave", "busybox", "grep", " /p ", "/proc/self/mountinfo"]
     assert docker.inspect(docker("create", "-v", f"{tmp_path}:/p", "busybox"))["Mounts"][0]["Propagation"] == "rprivate"
-    assert docker.run("run", "--rm", *args).returncode in (0, 125)  # refused where the host's mount is private
+    subprocess.run(["mount", "--bind", tmp_path, tmp_path], check=True)
+    try:
+        subprocess.run(["mount", "--make-shared", tmp_path], check=True)
+        for how, peers in (("rslave", "master:"), ("shared", "shared:")):
+            seen = docker("run", "--rm", "-v", f"{tmp_path}:/p:{how}", "busybox", "grep", " /p ", "/proc/self/mountinfo")
+            assert peers in seen.partition(" - ")[0]
+        subprocess.run(["mount", "--make-private", tmp_path], check=True)
+        for how, wanted in (("rslave", "shared or slave"), ("shared", "shared")):
+            error = docker.fails("run", "--rm", "-v", f"{tmp_path}:/p:{how}", "busybox", "true")
+            assert f"path {tmp_path} is mounted on {tmp_path} but it is not a {wanted} mount" in error
+    finally:
+        subprocess.run(["umount", tmp_path], check=True)
 
 
 @pytest.mark.parametrize(

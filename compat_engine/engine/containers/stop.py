@@ -8,7 +8,7 @@ from compat_engine.engine.containers.create import attributes
 from compat_engine.engine.parts import Engine
 from compat_engine.engine.registry import Container, Ended
 from compat_engine.engine.validate import signal_number
-from compat_engine.errors import Internal, NotModified
+from compat_engine.errors import Internal, InvalidParameter, NotModified
 from compat_engine.runtime.protocol import NotRunning
 
 DEFAULT_TIMEOUT = 10  # seconds
@@ -19,7 +19,10 @@ async def stop(engine: Engine, word: str, timeout: int | None, signal: str) -> N
     """Returns once the process has ended. timeout: seconds, negative for ever, None the container's own. Raises NotModified."""
     container = engine.containers.find(word)
     await container.settled()
-    number = signal_number(signal) if signal else None
+    try:
+        number = signal_number(signal) if signal else None
+    except InvalidParameter as error:
+        raise Internal(f"cannot stop container: {word}: {error}") from error
     if not container.state.running:
         raise NotModified("container already stopped")
     await asyncio.shield(end(engine, container, timeout, number))

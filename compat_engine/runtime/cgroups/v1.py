@@ -4,17 +4,20 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from compat_engine.errors import Internal
 from compat_engine.runtime.cgroups import devices, files
 from compat_engine.runtime.cgroups.devices import DeviceRule
 from compat_engine.runtime.cgroups.files import Writes
 from compat_engine.runtime.cgroups.group import Group
 from compat_engine.runtime.cgroups.resources import Resources, Throttle
 from compat_engine.runtime.cgroups.stats import Operations, Usage
+from compat_engine.runtime.protocol import StartFailed
 from compat_engine.shim.spec import CgroupDir
 
 _CONTROLLERS = "blkio cpu cpuacct cpuset devices freezer hugetlb memory misc net_cls net_prio perf_event pids rdma"
 CONTROLLERS = frozenset(_CONTROLLERS.split())
 CPUSET = ("cpuset.cpus", "cpuset.mems")
+_SHARES = (2, 1 << 18)  # the kernel's least and most
 NO_LIMIT = 1 << 62  # what the kernel shows for none is a little below 2^63
 
 
@@ -46,6 +49,9 @@ class V1:
 
     def plan(self, id: str, parent: str, resources: Resources, rules: Sequence[DeviceRule]) -> tuple[CgroupDir, ...]:
         self.make_parent(parent)
+        if wrong := _wrong_shares(resources.cpu_shares):
+            during = "error during container init: error setting cgroup config for procHooks process"
+            raise StartFailed(0, "cgroup", f"{during}: {wrong}")
         asked = [item for item in (*limits(resources), *devices.v1_writes(rules)) if self.has(item[0], parent)]
         asked = [*self._cpuset(parent), *asked]
         return tuple(
@@ -121,6 +127,14 @@ def limits(r: Resources) -> Writes:
     return tuple(writes)
 
 
+def _wrong_shares(shares: int) -> str:
+    """What is wrong with them: the kernel would take the next it knows, and Docker does not."""
+    least, most = _SHARES
+    if 0 < shares < least:
+        return f"the minimum allowed cpu-shares is {least}"
+    return f"the maximum allowed cpu-shares is {most}" if shares > most else ""
+
+
 _THROTTLES: tuple[tuple[str, Callable[[Resources], tuple[Throttle, ...]]], ...] = (
     ("blkio.bfq.weight_device", lambda r: r.blkio_weight_device),
     ("blkio.throttle.read_bps_device", lambda r: r.read_bps),
@@ -143,6 +157,8 @@ class V1Group(Group):
         return files.pairs(files.read(self._path("memory"), "memory.oom_control")).get("oom_kill", 0)
 
     def update(self, resources: Resources) -> None:
+        if wrong := _wrong_shares(resources.cpu_shares):
+            raise Internal(f"runc did not terminate successfully: exit status 1: {wrong}\n: unknown")
         for file, value in self._ordered(limits(resources)):
             files.write(self._path(file.partition(".")[0]), file, value)
 

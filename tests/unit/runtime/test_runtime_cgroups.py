@@ -2,13 +2,14 @@ from pathlib import Path
 
 import pytest
 
-from compat_engine.errors import InvalidParameter
+from compat_engine.errors import Internal, InvalidParameter
 from compat_engine.runtime.cgroups import devices, v1, v2
 from compat_engine.runtime.cgroups.manager import Cgroups, mounted, v1_hierarchies
 from compat_engine.runtime.cgroups.resources import Resources, Throttle
 from compat_engine.runtime.cgroups.stats import Operations
 from compat_engine.runtime.cgroups.v1 import V1, Hierarchy
 from compat_engine.runtime.cgroups.v2 import V2
+from compat_engine.runtime.protocol import StartFailed
 
 HYBRID = """\
 30 22 0:26 / /sys/fs/cgroup rw,relatime - tmpfs tmpfs rw,mode=755
@@ -99,3 +100,13 @@ def test_counters_of_block_devices() -> None:
     assert v1.parse_operations(text) == (Operations(8, 0, "read", 4096), Operations(8, 0, "write", 0))
     line = "8:0 rbytes=1 wbytes=2 rios=3 wios=4 dbytes=0 dios=0"
     assert v2.parse_io(line, {"rios": "read", "wios": "write"}) == (Operations(8, 0, "read", 3), Operations(8, 0, "write", 4))
+
+
+@pytest.mark.parametrize(("shares", "text"), [(1, "minimum allowed cpu-shares is 2"), (262_145, "maximum allowed cpu-shares is 262144")])
+def test_shares_the_kernel_does_not_know_are_refused(tmp_path: Path, shares: int, text: str) -> None:
+    driver = V1([Hierarchy(str(tmp_path / "cpu"), frozenset({"cpu"}))])
+    (tmp_path / "cpu/p").mkdir(parents=True)
+    with pytest.raises(StartFailed, match=text):
+        driver.plan("id", "p", Resources(cpu_shares=shares), ())
+    with pytest.raises(Internal, match=text):
+        driver.group((str(tmp_path / "cpu/p"),)).update(Resources(cpu_shares=shares))
