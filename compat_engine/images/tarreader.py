@@ -307,7 +307,7 @@ def _records(data: bytes) -> dict[bytes, bytes]:
         space = data.find(b" ", at, at + 20)
         end = at + _decimal(data[at:space]) if space > at else 0
         key, equals, value = data[space + 1 : end - 1].partition(b"=")
-        if not (space < end <= len(data) and data[end - 1] == 10 and equals and key):
+        if not (space < end <= len(data) and data[end - 1 : end] == b"\n" and equals and key):
             raise BadTar("archive/tar: invalid tar header")
         if key in (b"GNU.sparse.offset", b"GNU.sparse.numbytes"):
             pairs.append(value)

@@ -88,7 +88,7 @@ def test_signals(word: str, number: int) -> None:
 
 @pytest.mark.parametrize("word", ["FOO", "0", "65", "-1", "TERM+1", "SIG", "BLOCK", "_DFL", "", "1.5", "9" * 5000])
 def test_no_signal(word: str) -> None:
-    with pytest.raises(InvalidParameter, match="invalid signal|does not support signal 65"):
+    with pytest.raises(InvalidParameter, match=r"invalid signal|does not support signal 65"):
         signal_number(word)
 
 

@@ -73,6 +73,13 @@ def test_truncated(keep: int) -> None:
         read(tar(Item("f", b"x" * 2000))[:keep])
 
 
+@pytest.mark.parametrize("records", [b"\n", b"key=value\n", b"0 key=value\n", b"6 a=bc\n", b"7 a=bc", b"9 a=bc\n", b"7 =abc\n", b" 7 a=b\n"])
+def test_records_that_are_none(records: bytes) -> None:
+    header = tarwriter.header(b"PaxHeader", b"x", size=len(records))
+    with pytest.raises(BadTar, match="invalid tar header"):
+        read(header + records + tarwriter.padding(len(records)) + tar(Item("f")))
+
+
 def test_empty_and_missing_end() -> None:
     assert read(b"") == []
     assert [entry.name for entry, _ in read(tar(Item("f", b"x" * 512))[:1024])] == [b"f"]
