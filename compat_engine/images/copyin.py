@@ -32,13 +32,10 @@ class CopyIn(Extractor):
         return super().admit(entry)
 
     def place(self, name: bytes) -> bytes | None:
-        full = _single(posixpath.normpath(self._destination + b"/" + name))
-        if b"\0" in full:
+        """As for Docker, what would lead above an absolute name's root leads to that root, which is the destination."""
+        if b"\0" in name:
             raise BadTar("archive/tar: invalid tar header")
-        if full == self._destination:
-            return b""
-        base = self._destination.rstrip(b"/") + b"/"
-        return full[len(base) :] if full.startswith(base) else None
+        return self._inside(posixpath.normpath(name))
 
     def outside(self, name: bytes) -> BadTar:
         return BadTar(f'"{os.fsdecode(posixpath.normpath(name))}" is outside of "{os.fsdecode(self._destination)}"')
@@ -58,7 +55,7 @@ class CopyIn(Extractor):
         super()._symlink(path, entry, reader)
 
     def link_target(self, entry: Entry) -> bytes:
-        path = self.place(entry.link)
+        path = self._inside(entry.link)
         if path is None:
             target = _single(posixpath.normpath(self._destination + b"/" + entry.link))
             raise BadTar(f'invalid hardlink "{os.fsdecode(target)}" -> "{os.fsdecode(entry.link)}"')
@@ -74,6 +71,14 @@ class CopyIn(Extractor):
                 shown = os.fsdecode(self._destination + b"/" + path)
                 raise BadArchive(f"unlinkat {shown}: device or resource busy") from error
             raise
+
+    def _inside(self, name: bytes) -> bytes | None:
+        """`name` relative to the destination; None when it is not below it."""
+        full = _single(posixpath.normpath(self._destination + b"/" + name))
+        if full == self._destination:
+            return b""
+        base = self._destination.rstrip(b"/") + b"/"
+        return full[len(base) :] if full.startswith(base) else None
 
     def _shown(self, path: bytes) -> str:
         return os.fsdecode(posixpath.join(self._destination, path) if path else self._destination)

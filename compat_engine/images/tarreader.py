@@ -201,8 +201,6 @@ class TarReader:
         )
         if pax:
             _override(entry, pax)
-        if not 0 <= entry.size < _SIZE_LIMIT:
-            raise BadTar("archive/tar: invalid tar header")
         self._expect(entry.size)
         if kind == b"S":
             entry.type = b"0"
@@ -212,6 +210,8 @@ class TarReader:
         return entry
 
     def _expect(self, size: int) -> None:
+        if not 0 <= size < _SIZE_LIMIT:
+            raise BadTar("archive/tar: invalid tar header")
         self._left, self._padding = size, -size % BLOCK
 
     def _meta(self, block: bytes) -> bytes:

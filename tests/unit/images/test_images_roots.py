@@ -97,6 +97,14 @@ def test_copying_in_takes_names_from_the_root_as_its_own(here: Path) -> None:
     assert sorted(path.name for path in here.iterdir()) == [".wh.d", "a", "c"]
 
 
+def test_an_absolute_name_leads_nowhere_above_the_destination(here: Path) -> None:
+    owner = os.geteuid(), os.getegid()
+    copy_in(here, tars.Item("/../a"), tars.Item("/b/../../c/d"), tars.Item("//../here/e"), tars.directory("/.."), owner=owner)
+    assert sorted(str(path.relative_to(here)) for path in here.rglob("*")) == ["a", "c", "c/d", "here", "here/e"]
+    with pytest.raises(BadArchive, match="invalid hardlink"):
+        copy_in(here, tars.hard_link("f", "/../a"), owner=owner)
+
+
 def test_kinds_are_kept_when_asked(here: Path) -> None:
     (here / "d").mkdir()
     (here / "f").write_text("x")

@@ -67,6 +67,17 @@ def test_sparse_files_as_gnu_tar_writes_them(format: str, tmp_path: Path) -> Non
     assert bytes(content) == (tmp_path / "sparse").read_bytes()
 
 
+@pytest.mark.parametrize("kind", [b"g", b"V", b"M", b"N", b"0", b"x", b"L"])
+@pytest.mark.parametrize("size", [-512, -513, -1])
+def test_no_size_leads_back(kind: bytes, size: int) -> None:
+    header = bytearray(tarwriter.header(b"f", kind))
+    header[124:136] = size.to_bytes(12, "big", signed=True)
+    header[148:156] = b" " * 8
+    header[148:156] = b"%06o\0 " % sum(header)
+    with pytest.raises(BadTar, match=r"invalid tar header|too long"):
+        read(tar(Item("a"))[:512] + bytes(header) + tarwriter.END, 1 << 20)
+
+
 @pytest.mark.parametrize("keep", [1, 511, 513, 1000, 1500])
 def test_truncated(keep: int) -> None:
     with pytest.raises(BadTar, match=r"unexpected EOF|invalid tar header"):
