@@ -4,10 +4,10 @@ import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
 from compat_engine.engine.records import MountPoint
 from compat_engine.errors import Internal
+from compat_engine.kernel import mountinfo
 
 _WANTED = {"shared": (("shared:",), "a shared mount"), "slave": (("shared:", "master:"), "a shared or slave mount")}
 _ESCAPE = re.compile(r"\\([0-7]{3})")
@@ -25,7 +25,7 @@ def check_propagation(points: Iterable[MountPoint]) -> None:
     asked = [(point, how) for point, how in asked if how in _WANTED]
     if not asked:
         return
-    mounts = _mounts(Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="surrogateescape"))
+    mounts = _mounts(mountinfo.lines())
     for point, how in asked:
         kinds, name = _WANTED[how]
         mount = _mount_of(os.path.realpath(point.source), mounts)
@@ -33,10 +33,10 @@ def check_propagation(points: Iterable[MountPoint]) -> None:
             raise Internal(f"path {point.source} is mounted on {mount.path} but it is not {name}")
 
 
-def _mounts(mountinfo: str) -> list[_Mounted]:
-    """See proc_pid_mountinfo(5)."""
+def _mounts(lines: Iterable[str]) -> list[_Mounted]:
+    """Of the lines of mountinfo."""
     found = []
-    for line in mountinfo.splitlines():
+    for line in lines:
         fields = line.partition(" - ")[0].split(" ")
         path = _ESCAPE.sub(lambda octal: chr(int(octal[1], 8)), fields[4])
         found.append(_Mounted(path, tuple(fields[6:])))

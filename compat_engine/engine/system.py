@@ -20,6 +20,7 @@ from compat_engine.engine.containers.list import ListOptions
 from compat_engine.engine.parts import Engine
 from compat_engine.engine.transfers import settings
 from compat_engine.errors import InvalidParameter
+from compat_engine.kernel import mountinfo
 from compat_engine.store.records import Put
 
 log = logging.getLogger(__name__)
@@ -276,7 +277,7 @@ def _os_release() -> dict[str, str]:
 def _filesystem(path: Path) -> str:
     """Type of the filesystem that holds `path`: the last mount whose point is a prefix of it."""
     found, longest = "unknown", -1
-    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+    for line in mountinfo.lines():
         fields, _, rest = line.partition(" - ")
         point = fields.split(" ")[4]
         if len(point) >= longest and Path(path).is_relative_to(point):

@@ -4,6 +4,7 @@ import os
 from dataclasses import dataclass
 from functools import cache
 
+from compat_engine.kernel import mountinfo
 from compat_engine.kernel import mounts as m
 from compat_engine.kernel.paths import make_directories, open_in_root
 from compat_engine.shim import mountflags
@@ -61,14 +62,13 @@ def _bind(source: str, base: int, name: str, flags: int) -> None:
 @cache
 def hierarchies() -> tuple[Hierarchy, ...]:
     """As they are mounted at the first call."""
-    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
-        lines = [line.rstrip("\n").split(" - ") for line in file]
     found: dict[str, Hierarchy] = {}
-    for left, right in lines:
+    for line in mountinfo.lines():
+        left, _, right = line.partition(" - ")
         type, _, options = right.split(" ", 2)
         if type == "cgroup":
             names = ",".join(word for word in options.split(",") if word not in _GENERAL)
-            found.setdefault(names, Hierarchy(left.split()[4], names))
+            found.setdefault(names, Hierarchy(left.split(" ", 5)[4], names))
     return tuple(found.values())
 
 

@@ -5,6 +5,7 @@ import os
 import stat
 from contextlib import suppress
 
+from compat_engine.kernel import mountinfo
 from compat_engine.kernel import mounts as m
 from compat_engine.kernel.paths import make_directories, make_file, open_in_root
 from compat_engine.shim import cgroupfs, mountflags
@@ -34,8 +35,7 @@ def mount_root(overlay: Overlay, point: str, propagation: str) -> int:
 
 
 def _unshare_mount_of(path: str) -> None:
-    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
-        points = [line.split()[4] for line in file]
+    points = [line.split(" ", 5)[4] for line in mountinfo.lines()]
     above = [point for point in points if path == point or path.startswith(point.rstrip("/") + "/")]
     m.mount(None, max(above, key=len), None, m.MS_PRIVATE)
 

@@ -6,7 +6,7 @@ import socket
 from pathlib import Path
 
 from compat_engine.errors import Internal, InvalidParameter
-from compat_engine.kernel import mounts
+from compat_engine.kernel import mountinfo, mounts
 from compat_engine.kernel.mounts import MNT_DETACH, mount, umount2
 
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")
@@ -115,8 +115,7 @@ def mount_options(text: str) -> tuple[int, str]:
 def _mounted(target: Path) -> bool:
     # os.path.ismount does not see a bind mount within one file system.
     escaped = re.sub(r"[ \t\n\\]", lambda found: f"\\{ord(found[0]):03o}", os.path.realpath(target))
-    with open("/proc/self/mountinfo") as file:
-        return any(line.split(" ", 5)[4] == escaped for line in file)
+    return any(line.split(" ", 5)[4] == escaped for line in mountinfo.lines())
 
 
 def _resolved(kind: str, data: str) -> str:

@@ -1,11 +1,12 @@
 """Cgroups as the engine sees them: which version this host has, where a container's directories are and what is in them."""
 
 import posixpath
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from compat_engine.errors import Internal
+from compat_engine.kernel import mountinfo
 from compat_engine.runtime.cgroups.devices import DeviceRule
 from compat_engine.runtime.cgroups.group import Group
 from compat_engine.runtime.cgroups.resources import Resources
@@ -33,7 +34,7 @@ class Cgroups:
     def detect(cls, cache: Path) -> "Cgroups":
         """From what is mounted: v1 as soon as one controller is (hybrid hosts), else v2. cache: a directory for device
         programs. Raises Internal when no cgroup filesystem is mounted."""
-        mounts = mounted(Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="surrogateescape"))
+        mounts = mounted(mountinfo.lines())
         hierarchies = v1_hierarchies(mounts)
         if any(item.controllers for item in hierarchies):
             return cls(V1(hierarchies))
@@ -71,10 +72,10 @@ class Cgroups:
         return self._driver.group(tuple(directory.path for directory in directories))
 
 
-def mounted(mountinfo: str) -> list[Mounted]:
-    """The cgroup filesystems in a text as of /proc/self/mountinfo, see proc(5)."""
+def mounted(lines: Iterable[str]) -> list[Mounted]:
+    """The cgroup filesystems among those that lines of mountinfo tell of."""
     found = []
-    for line in mountinfo.splitlines():
+    for line in lines:
         place, _, filesystem = line.partition(" - ")
         type, _, options = filesystem.split(" ")[:3]
         if type in ("cgroup", "cgroup2"):

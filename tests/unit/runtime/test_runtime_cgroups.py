@@ -31,7 +31,7 @@ LIMITED = Resources(
 
 
 def test_hierarchies_are_found_once_each_with_the_named_one() -> None:
-    found = v1_hierarchies(mounted(HYBRID))
+    found = v1_hierarchies(mounted(HYBRID.splitlines()))
     assert [(item.path.removeprefix("/sys/fs/cgroup/"), sorted(item.controllers)) for item in found] == [
         ("cpu,cpuacct", ["cpu", "cpuacct"]),
         ("memory", ["memory"]),
