@@ -193,7 +193,7 @@ def now_text() -> str:
 
 def check_fits(image: Image, word: str, platform: str) -> Image:
     """The image `word` names, if it is for `platform`, "" being any. Raises NotFound."""
-    if platform and not _matches(image.platform, platform):
+    if platform and not any(_matches(known, platform) for known in image.platforms):
         actual = "/".join(part for part in image.platform if part)
         mismatch = f"does not match the specified platform: wanted {platform}, actual: {actual}"
         raise NotFound(f"image with reference {word} was found but {mismatch}")

@@ -62,6 +62,7 @@ class Image:
     parent: str = ""
     tagged_at: str = ""  # RFC 3339 ns of the last tag made here, "" for never
     added_at: str = ""
+    claimed: tuple[tuple[str, str, str], ...] = ()  # platforms that indexes it was pulled by give it and its config does not
 
     @cached_property
     def size(self) -> int:
@@ -95,6 +96,11 @@ class Image:
         return self.config.get("os") or "linux", self.config.get("architecture") or "", self.config.get("variant") or ""
 
     @property
+    def platforms(self) -> tuple[tuple[str, str, str], ...]:
+        """What it may be asked for as: some images are built for another platform than their configuration says."""
+        return (self.platform, *self.claimed)
+
+    @property
     def digests(self) -> set[str]:
         """Every blob that must stay as long as the image does."""
         return {self.id, *(blob.digest for blob in self.blobs), *([self.manifest.digest] if self.manifest else [])}
@@ -109,6 +115,7 @@ class Image:
                 "parent": self.parent,
                 "tagged_at": self.tagged_at,
                 "added_at": self.added_at,
+                "claimed": self.claimed,
             }
         )
 
@@ -126,6 +133,7 @@ class Image:
             parent=raw["parent"],
             tagged_at=raw["tagged_at"],
             added_at=raw["added_at"],
+            claimed=tuple((system, architecture, variant) for system, architecture, variant in raw.get("claimed", ())),
         )
 
 

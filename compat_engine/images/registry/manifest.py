@@ -72,15 +72,15 @@ def read_manifest(raw: dict[str, Any]) -> ImageManifest:
     return ImageManifest(config, tuple(layers))
 
 
-def choose(index: dict[str, Any], wanted: Platform) -> Descriptor:
+def choose(index: dict[str, Any], wanted: Platform) -> Choice:
     """The entry that runs best on `wanted`. Raises Internal in Docker's words when none does."""
     ranked = []
     preferred = list(_vector(wanted))
     for position, choice in enumerate(_choices(index)):
         if choice.platform is None:
-            ranked.append((len(preferred), position, choice.descriptor))
+            ranked.append((len(preferred), position, choice))
         elif _normal(choice.platform) in preferred:
-            ranked.append((preferred.index(_normal(choice.platform)), position, choice.descriptor))
+            ranked.append((preferred.index(_normal(choice.platform)), position, choice))
     if not ranked:
         shown = "/".join(part for part in wanted if part)
         raise Internal(f"no matching manifest for {shown} in the manifest list entries")

@@ -84,6 +84,7 @@ class _Pull:
         self._platform = platform
         self._say = say
         self._before = self._library.id_of(reference)
+        self._claimed: Platform | None = None  # what the index says the image is for
 
     async def run(self) -> tuple[Image, bool]:
         """The image, and whether the reference names it only now."""
@@ -99,7 +100,9 @@ class _Pull:
         digest = found.descriptor.digest
         for _ in range(_NESTING):
             if manifests.is_index(found.media_type, raw):
-                found = await self._repository.manifest(manifests.choose(raw, self._platform).digest)
+                choice = manifests.choose(raw, self._platform)
+                self._claimed = choice.platform
+                found = await self._repository.manifest(choice.descriptor.digest)
                 raw = manifests.parse(found.media_type, found.content)
         image = await self._image(found, manifests.read_manifest(raw), self._names(digest))
         return await self._name(image, digest)
@@ -111,14 +114,25 @@ class _Pull:
         """What this digest of the repository was when it was pulled, if that fits the platform."""
         id = self._library.id_of(replace(self._reference, tag="", digest=digest))
         image = self._library.images.get(id) if id else None
-        return image if image is not None and manifests.fits(image.platform, self._platform) else None
+        fits = image is not None and any(manifests.fits(known, self._platform) for known in image.platforms)
+        return image if fits else None
 
     async def _name(self, image: Image, digest: str) -> tuple[Image, bool]:
-        if names := [name for name in self._names(digest) if self._library.id_of(name) != image.id]:
+        names = [name for name in self._names(digest) if self._library.id_of(name) != image.id]
+        claimed = self._news(image)
+        if names or claimed:
             async with self._library.lock:
-                image = await self._library.commit(self._library.find(image.id), [], names)
+                image = self._library.find(image.id)
+                image = await self._library.commit(replace(image, claimed=image.claimed + claimed), [], names)
         self._say(message(f"Digest: {digest}"))
         return image, self._before != image.id
+
+    def _news(self, image: Image) -> tuple[Platform, ...]:
+        """What the index says the image is for, if that was not known."""
+        claimed = self._claimed
+        if claimed is None or any(manifests.runs(known, claimed) for known in image.platforms):
+            return ()
+        return (claimed,)
 
     def _names(self, digest: str) -> tuple[Reference, ...]:
         """What the image is known by: as asked for, and by its digest."""

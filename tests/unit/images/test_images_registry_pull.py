@@ -15,6 +15,7 @@ from aiohttp import web
 from compat_engine.config import Config, Settings
 from compat_engine.errors import EngineError, Internal, NotFound
 from compat_engine.images.images import Image, Images
+from compat_engine.images.library import check_fits
 from compat_engine.images.reference import Reference, parse
 from compat_engine.images.registry import http
 from compat_engine.images.registry.auth import ANONYMOUS, Credentials
@@ -434,6 +435,20 @@ async def test_platforms(puller: Puller, registry: FakeRegistry) -> None:
     assert "no matching manifest for linux/s390x in the manifest list entries" in await puller.fails(
         name, platform=("linux", "s390x", "")
     )
+
+
+async def test_an_image_of_another_platform_than_its_index_says(puller: Puller, registry: FakeRegistry) -> None:
+    arm = ("linux", "arm64", "")
+    registry.index("a/b", "wrong", {arm: registry.add("a/b", "1", ONE)})
+    name = f"{registry.host}/a/b:wrong"
+    await puller.pull(name, arm)
+    image = await puller.pull(name, arm)  # known by its digest now
+    assert image is not None and image.platforms == (AMD64, arm)
+    assert check_fits(image, name, "linux/arm64") is check_fits(image, name, "linux/amd64") is image
+    with pytest.raises(NotFound, match="wanted linux/s390x, actual: linux/amd64"):
+        check_fits(image, name, "linux/s390x")
+    loaded = Image.load(image.id, image.dump(), image.config, puller.images.library.layers)
+    assert loaded == image
 
 
 async def test_what_is_no_image_is_refused(puller: Puller, registry: FakeRegistry) -> None:
