@@ -21,11 +21,16 @@ class Unstorable(Internal):
 @contextlib.asynccontextmanager
 async def workspace(tmp: Path) -> AsyncIterator[Path]:
     """A directory of one's own below Tree.tmp, gone with everything in it afterwards."""
-    directory = Path(await asyncio.to_thread(mkdtemp, "", "image-", tmp))
+    making = asyncio.ensure_future(asyncio.to_thread(mkdtemp, "", "image-", tmp))
     try:
-        yield directory
+        yield Path(await asyncio.shield(making))
     finally:
-        await uninterrupted(asyncio.to_thread(remove_tree, directory))
+        await uninterrupted(_remove(making))
+
+
+async def _remove(making: "asyncio.Future[str]") -> None:
+    """Also the directory of a waiter that was cancelled before it had it."""
+    await asyncio.to_thread(remove_tree, await making)
 
 
 async def feed(workers: Workers, job: str, body: AsyncIterator[bytes], *targets: int, **arguments: Any) -> dict[str, Any]:
