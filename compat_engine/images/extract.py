@@ -22,7 +22,6 @@ SPACE_CHECK = 64 << 20  # bytes written between looks at the free space
 _RESERVE = 64 << 20  # bytes left free
 IMPLIED = "implied"  # beside the directory that was filled: paths of directories no entry described, each ended by a zero byte
 _ID_LIMIT = (1 << 32) - 1
-_ROOT = (0, 0)
 _REMEMBERED = 10_000  # directories
 _NO_NAMES = (b"", b".", b"..")
 _NODES = {b"3": stat.S_IFCHR, b"4": stat.S_IFBLK, b"6": stat.S_IFIFO}
@@ -48,7 +47,8 @@ class Extractor:
         self._times: dict[bytes, int] = {}  # directories' mtimes, set when nothing more is put into them
         self._whiteouts: set[bytes] = set()
         self._places: dict[bytes, bytes] = {}  # directory as entries name it -> what its entries' paths begin with
-        self._groups: dict[bytes, bool] = {}  # directory -> its group is not 0, until one is replaced or described anew
+        self._made = os.geteuid(), os.getegid()  # whose a new file is
+        self._groups: dict[bytes, bool] = {}  # directory -> its group is another, until one is replaced or described anew
         self._unchecked = 0
         self._types: dict[bytes, Callable[[bytes, Entry, TarReader], None]] = {
             b"0": self._file,
@@ -135,7 +135,7 @@ class Extractor:
             fd = self._make(path, lambda: os.open(path, _CREATE, entry.mode))
         try:
             self._fill(fd, entry, reader)
-            if (owner := _owner(entry)) != _ROOT or self._gives_group(path.rpartition(b"/")[0]):
+            if (owner := _owner(entry)) != self._made or self._gives_group(path.rpartition(b"/")[0]):
                 os.fchown(fd, *owner)
             if entry.mode & 0o7000:
                 os.fchmod(fd, entry.mode)  # chown clears these bits
@@ -148,10 +148,10 @@ class Extractor:
         self._result.size += entry.size
 
     def _gives_group(self, directory: bytes) -> bool:
-        """Whether a file made in the directory may not be of group 0 by that: a set-group-id directory gives its own."""
+        """Whether a file made in the directory may be of another group than ours: a set-group-id directory gives its own."""
         known = self._groups.get(directory)
         if known is None:
-            known = self._groups[directory] = bool(os.stat(directory or b".").st_gid)
+            known = self._groups[directory] = os.stat(directory or b".").st_gid != self._made[1]
         return known
 
     def _fill(self, fd: int, entry: Entry, reader: TarReader) -> None:

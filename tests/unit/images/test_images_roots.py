@@ -91,6 +91,17 @@ def test_no_directory_gives_a_copied_file_its_group(here: Path) -> None:
     assert made == dict.fromkeys("abcdf", 0)
 
 
+@needs_root
+def test_a_daemon_of_another_group_gives_it_to_no_file(here: Path) -> None:
+    os.chown(here, 0, 0)
+    os.setegid(7)
+    try:
+        copy_in(here, tars.Item("a"), tars.Item("b", owner=(0, 7)))
+    finally:
+        os.setegid(0)
+    assert {path.name: path.stat().st_gid for path in here.iterdir()} == {"a": 0, "b": 7}
+
+
 def test_copying_in_takes_names_from_the_root_as_its_own(here: Path) -> None:
     owner = os.geteuid(), os.getegid()
     copy_in(here, tars.Item("/a", b"1"), tars.Item("b/../../here/c", b"2"), tars.Item(".wh.d", b"3"), owner=owner)
