@@ -22,7 +22,7 @@ _HOSTNAME = 64
 _DIGITS = 19  # of the largest number of 64 bits
 _SHORTEST_CHECK = 1_000_000  # nanoseconds
 _SYSCTL = re.compile(r"net\..+|kernel\.(msgmax|msgmnb|msgmni|sem|shmall|shmmax|shmmni|shm_rmid_forced)|fs\.mqueue\..+")
-_SIGNAL = re.compile(r"([A-Z0-9]+?)(?:([+-])(\d{1,2}))?")
+_SIGNAL = re.compile(r"([A-Z0-9]+)|RTMIN\+([1-9]|1[0-5])|RTMAX(-(?:[1-9]|1[0-4]))")
 _LAST_SIGNAL = 64
 _TOLD = ("Cmd", "Entrypoint", "Env", "Hostname", "Volumes", "WorkingDir")  # of Config, what the kernel is told
 _PORT = re.compile(r"\d+(-\d+)?(/(tcp|udp|sctp))?", re.IGNORECASE)
@@ -47,11 +47,13 @@ def signal_number(word: str) -> int:
     if _number(name) in range(1, _LAST_SIGNAL + 1):
         return _number(name)
     found = _SIGNAL.fullmatch(name)
-    base, sign, offset = found.groups() if found else ("", "", "")
+    base, above, below = found.groups() if found else ("", "", "")
+    if above or below:
+        return int(signal.SIGRTMIN) + int(above) if above else int(signal.SIGRTMAX) + int(below)
     number = getattr(signal, f"SIG{base}", None)
-    if not isinstance(number, signal.Signals) or (sign and not base.startswith("RT")):
+    if not isinstance(number, signal.Signals):
         raise InvalidParameter(f"invalid signal: {word}")
-    return int(number) + int(f"{sign or ''}{offset or 0}")
+    return int(number)
 
 
 def check_nul(name: str, value: object) -> None:

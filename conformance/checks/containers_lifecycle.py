@@ -267,6 +267,15 @@ def restart_of_a_stopped_container(engine: Engine) -> None:
     expect(engine.state(container)["Running"], "it runs")
 
 
+@check(RESTART, since="1.42")
+def restart_with_a_bad_signal(engine: Engine) -> None:
+    container = engine.run_light()
+    for signal in ("BOGUS", "RTMIN+16", "RTMAX-15"):
+        answer = engine.client.post(f"/containers/{container}/restart", {"signal": signal})
+        refused(answer, 500, f"Cannot restart container {container}: invalid signal: {signal}")
+    expect(engine.state(container)["Running"], "it still runs")
+
+
 @check(KILL)
 def kill_by_default(engine: Engine) -> None:
     container = engine.run_light()

@@ -8,13 +8,16 @@ from compat_engine.engine.containers.stop import end
 from compat_engine.engine.parts import Engine
 from compat_engine.engine.registry import Container
 from compat_engine.engine.validate import signal_number
-from compat_engine.errors import Conflict
+from compat_engine.errors import Conflict, Internal, InvalidParameter
 
 
 async def restart(engine: Engine, word: str, timeout: int | None, signal: str) -> None:
     """Returns when the new process runs. Raises what `stop` and `start` raise."""
     container = engine.containers.find(word)
-    number = signal_number(signal) if signal else None
+    try:
+        number = signal_number(signal) if signal else None
+    except InvalidParameter as error:
+        raise Internal(f"Cannot restart container {word}: {error}") from error
     # A client that leaves must not leave the container stopped half way.
     await asyncio.shield(_restart(engine, container, timeout, number))
 
