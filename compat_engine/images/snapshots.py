@@ -53,8 +53,8 @@ class Snapshots:
 
     def overlay(self, key: str) -> Overlay:
         """The mount of a prepared snapshot. Raises NotFound."""
-        directory = self._tree.layers / key
-        return Overlay(self.lowers(self._chain(key)), str(directory / "diff"), str(directory / "work"))
+        directory = f"{self._tree.layers}/{key}"
+        return Overlay(self.lowers(self._chain(key)), f"{directory}/diff", f"{directory}/work")
 
     def view(self, image_id: str) -> Overlay:
         """A read-only overlay of an image alone."""
@@ -99,12 +99,12 @@ class Snapshots:
 
     def lowers(self, chain: str) -> tuple[str, ...]:
         """Directories of the layers of `chain`, topmost first."""
-        found = []
+        found, layers = [], str(self._tree.layers)
         while chain:
             layer = self._layers[chain]
-            found.append(str(self._tree.layers / layer.cache_id / "diff"))
+            found.append(f"{layers}/{layer.cache_id}/diff")
             chain = layer.parent
-        return tuple(found) or (str(self._tree.layers / _EMPTY / "diff"),)
+        return tuple(found) or (f"{layers}/{_EMPTY}/diff",)
 
     def _view_of(self, source: str) -> list[str]:
         if source in self._chains:

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from compat_engine.errors import InvalidParameter
 
 T = TypeVar("T")
+_SCALARS: Final = frozenset((str, int, bool, float, type(None)))  # the classes themselves: looked at first, as most values are
 _EMPTY: Final = object()
 _NONE: Final = object()
 
@@ -84,11 +85,13 @@ class Wire(BaseModel):
             value = getattr(self, name)
             marker = self._omitted.get(name)
             if marker is None or not (value is None or (marker is _EMPTY and not value)):
-                plain[name] = _plain(value)
+                plain[name] = value if value.__class__ in _SCALARS else _plain(value)
         return plain
 
 
 def _plain(value: object) -> Any:
+    if value.__class__ in _SCALARS:
+        return value
     if isinstance(value, Wire):
         return value.dump()
     if isinstance(value, (list, tuple)):

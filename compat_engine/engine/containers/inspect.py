@@ -13,7 +13,7 @@ from compat_engine.engine.sizes import sizes
 async def inspect(engine: Engine, word: str, size: bool = False) -> dict[str, Any]:
     """The whole document, in dockerd's order. size: with SizeRw and SizeRootFs, which takes a walk. Raises NotFound."""
     container = engine.containers.find(word)
-    record, files = container.record, engine.tree.container(container.id)
+    record, files = container.record, str(engine.tree.container(container.id))
     return {
         "Id": record.id,
         "Created": record.created,
@@ -21,9 +21,9 @@ async def inspect(engine: Engine, word: str, size: bool = False) -> dict[str, An
         "Args": list(record.args[1:]),
         "State": _state(container),
         "Image": record.image,
-        "ResolvConfPath": str(files / "resolv.conf"),
-        "HostnamePath": str(files / "hostname"),
-        "HostsPath": str(files / "hosts"),
+        "ResolvConfPath": f"{files}/resolv.conf",
+        "HostnamePath": f"{files}/hostname",
+        "HostsPath": f"{files}/hosts",
         "LogPath": str(engine.tree.log(record.id)) if record.host_config.LogConfig.Type == "json-file" else "",
         "Name": f"/{record.name}",
         "RestartCount": container.state.restart_count,
@@ -81,7 +81,7 @@ def _graph_driver(engine: Engine, id: str) -> dict[str, Any]:
     overlay = engine.images.snapshots.overlay(id)
     data = {
         "LowerDir": ":".join(overlay.lower),
-        "MergedDir": str(engine.tree.layers / id / "merged"),
+        "MergedDir": f"{engine.tree.layers}/{id}/merged",
         "UpperDir": overlay.upper,
         "WorkDir": overlay.work,
     }
