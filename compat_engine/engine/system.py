@@ -20,7 +20,7 @@ from compat_engine.engine.containers.list import ListOptions
 from compat_engine.engine.parts import Engine
 from compat_engine.engine.transfers import settings
 from compat_engine.errors import InvalidParameter
-from compat_engine.kernel import mountinfo
+from compat_engine.kernel.mountinfo import mount_of
 from compat_engine.store.records import Put
 
 log = logging.getLogger(__name__)
@@ -170,7 +170,7 @@ def _storage(engine: Engine) -> dict[str, Any]:
     features = [("Supports d_type", "true"), ("Using metacopy", "false"), ("Native Overlay Diff", "true"), ("userxattr", "false")]
     return {
         "Driver": "overlay2",
-        "DriverStatus": [["Backing Filesystem", _filesystem(engine.config.data_root)], *map(list, features)],
+        "DriverStatus": [["Backing Filesystem", mount_of(os.path.realpath(engine.config.data_root)).type], *map(list, features)],
         "DockerRootDir": str(engine.config.data_root),
     }
 
@@ -272,17 +272,6 @@ def _os_release() -> dict[str, str]:
         return platform.freedesktop_os_release()
     except OSError:
         return {}
-
-
-def _filesystem(path: Path) -> str:
-    """Type of the filesystem that holds `path`: the last mount whose point is a prefix of it."""
-    found, longest = "unknown", -1
-    for line in mountinfo.lines():
-        fields, _, rest = line.partition(" - ")
-        point = fields.split(" ")[4]
-        if len(point) >= longest and Path(path).is_relative_to(point):
-            found, longest = rest.split(" ")[0], len(point)
-    return found
 
 
 def _flag(path: str) -> bool:

@@ -129,10 +129,7 @@ class Extractor:
         return target
 
     def _file(self, path: bytes, entry: Entry, reader: TarReader) -> None:
-        try:
-            fd = os.open(path, _CREATE, entry.mode)
-        except (FileNotFoundError, NotADirectoryError, FileExistsError):
-            fd = self._make(path, lambda: os.open(path, _CREATE, entry.mode))
+        fd = self._make(path, lambda: os.open(path, _CREATE, entry.mode))
         try:
             self._fill(fd, entry, reader)
             if (owner := _owner(entry)) != self._made or self._gives_group(path.rpartition(b"/")[0]):

@@ -17,14 +17,19 @@ _END = 1 << 40  # added to the first counter: nothing follows
 
 
 class Sender:
-    """The daemon's end. `fds` go to the worker; `freed` of them is readable when there is room again."""
+    """The daemon's end. `fds` go to the worker; `freed` of them is readable when there is room again.
+
+    Raises OSError when there are no descriptors or there is no memory to be had.
+    """
 
     def __init__(self) -> None:
-        memory = os.memfd_create("ring", os.MFD_CLOEXEC)
-        os.ftruncate(memory, SIZE)
-        self._memory = mmap.mmap(memory, SIZE)
-        self._filled = os.eventfd(0, os.EFD_CLOEXEC)
-        self.freed = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        with contextlib.ExitStack() as made:
+            memory = _closing(made, os.memfd_create("ring", os.MFD_CLOEXEC))
+            os.ftruncate(memory, SIZE)
+            self._filled = _closing(made, os.eventfd(0, os.EFD_CLOEXEC))
+            self.freed = _closing(made, os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK))
+            self._memory = mmap.mmap(memory, SIZE)
+            self._made = made.pop_all()
         self.fds = (memory, self._filled, self.freed)
         self._at, self._room = 0, SIZE
 
@@ -41,16 +46,22 @@ class Sender:
         return count
 
     def end(self) -> None:
+        """What was put in is all there is."""
         os.eventfd_write(self._filled, _END)
 
     def close(self) -> None:
+        """Whatever the worker does: it has descriptors of its own."""
         self._memory.close()
-        for fd in self.fds:
-            os.close(fd)
+        self._made.close()
 
     def _collect(self) -> None:
         with contextlib.suppress(BlockingIOError):  # nothing yet
             self._room += os.eventfd_read(self.freed)
+
+
+def _closing(made: contextlib.ExitStack, fd: int) -> int:
+    made.callback(os.close, fd)
+    return fd
 
 
 class Receiver(io.RawIOBase):

@@ -5,8 +5,8 @@ import os
 import stat
 from contextlib import suppress
 
-from compat_engine.kernel import mountinfo
 from compat_engine.kernel import mounts as m
+from compat_engine.kernel.mountinfo import mount_of
 from compat_engine.kernel.paths import make_directories, make_file, open_in_root
 from compat_engine.shim import cgroupfs, mountflags
 from compat_engine.shim.failure import IN_INIT, Failure, reason, step
@@ -28,16 +28,10 @@ def mount_root(overlay: Overlay, point: str, propagation: str) -> int:
     with step("rootfs", f"{IN_INIT}error preparing rootfs"):
         m.mount(None, "/", None, m.MS_REC | mountflags.PROPAGATION[propagation])
         if "shared" in propagation:
-            _unshare_mount_of(point)  # pivot_root refuses a rootfs below a shared mount
+            m.mount(None, mount_of(point).point, None, m.MS_PRIVATE)  # pivot_root refuses a rootfs below a shared mount
     with step("rootfs", f"{IN_INIT}error mounting the rootfs at {point}"):
         _mount_overlay(overlay, point)
         return os.open(point, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-
-
-def _unshare_mount_of(path: str) -> None:
-    points = [line.split(" ", 5)[4] for line in mountinfo.lines()]
-    above = [point for point in points if path == point or path.startswith(point.rstrip("/") + "/")]
-    m.mount(None, max(above, key=len), None, m.MS_PRIVATE)
 
 
 def _mount_overlay(overlay: Overlay, point: str) -> None:

@@ -114,8 +114,8 @@ def mount_options(text: str) -> tuple[int, str]:
 
 def _mounted(target: Path) -> bool:
     # os.path.ismount does not see a bind mount within one file system.
-    escaped = re.sub(r"[ \t\n\\]", lambda found: f"\\{ord(found[0]):03o}", os.path.realpath(target))
-    return any(line.split(" ", 5)[4] == escaped for line in mountinfo.lines())
+    point = os.path.realpath(target)
+    return any(mount.point == point for mount in mountinfo.mounts())
 
 
 def _resolved(kind: str, data: str) -> str:

@@ -85,7 +85,7 @@ class Wire(BaseModel):
             value = getattr(self, name)
             marker = self._omitted.get(name)
             if marker is None or not (value is None or (marker is _EMPTY and not value)):
-                plain[name] = value if value.__class__ in _SCALARS else _plain(value)
+                plain[name] = _plain(value)
         return plain
 
 

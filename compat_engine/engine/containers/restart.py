@@ -4,20 +4,16 @@ import asyncio
 
 from compat_engine.engine.containers.create import attributes
 from compat_engine.engine.containers.start import launch
-from compat_engine.engine.containers.stop import end
+from compat_engine.engine.containers.stop import asked_signal, end
 from compat_engine.engine.parts import Engine
 from compat_engine.engine.registry import Container
-from compat_engine.engine.validate import signal_number
-from compat_engine.errors import Conflict, Internal, InvalidParameter
+from compat_engine.errors import Conflict
 
 
 async def restart(engine: Engine, word: str, timeout: int | None, signal: str) -> None:
     """Returns when the new process runs. Raises what `stop` and `start` raise."""
     container = engine.containers.find(word)
-    try:
-        number = signal_number(signal) if signal else None
-    except InvalidParameter as error:
-        raise Internal(f"Cannot restart container {word}: {error}") from error
+    number = asked_signal(signal, f"Cannot restart container {word}")
     # A client that leaves must not leave the container stopped half way.
     await asyncio.shield(_restart(engine, container, timeout, number))
 

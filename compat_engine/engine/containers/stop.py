@@ -19,14 +19,19 @@ async def stop(engine: Engine, word: str, timeout: int | None, signal: str) -> N
     """Returns once the process has ended. timeout: seconds, negative for ever, None the container's own. Raises NotModified."""
     container = engine.containers.find(word)
     await container.settled()
-    try:
-        number = signal_number(signal) if signal else None
-    except InvalidParameter as error:
-        raise Internal(f"cannot stop container: {word}: {error}") from error
+    number = asked_signal(signal, f"cannot stop container: {word}")
     if not container.state.running:
         raise NotModified("container already stopped")
     await asyncio.shield(end(engine, container, timeout, number))
     engine.events.publish("container", "stop", container.id, attributes(container.record))
+
+
+def asked_signal(word: str, failing: str) -> int | None:
+    """The signal a client names, None for "": the container's own. Raises Internal, `failing` and why: as dockerd, no 400."""
+    try:
+        return signal_number(word) if word else None
+    except InvalidParameter as error:
+        raise Internal(f"{failing}: {error}") from error
 
 
 async def end(engine: Engine, container: Container, timeout: int | None, signal: int | None = None, by_user: bool = True) -> None:

@@ -1,6 +1,8 @@
 """Bytes through the memory a daemon and its worker share."""
 
 import contextlib
+import errno
+import os
 import random
 import threading
 from collections.abc import Iterator
@@ -49,6 +51,17 @@ def test_a_full_ring_takes_no_more_until_something_was_read(sender: Sender) -> N
     assert sender.put(memoryview(b"x")) == 0
     receiver.borrow(1)
     assert sender.put(memoryview(b"more than ten")) == 10
+
+
+def test_without_descriptors_none_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(value: int, flags: int) -> int:
+        raise OSError(errno.EMFILE, "no descriptors")
+
+    monkeypatch.setattr(os, "eventfd", refuse)
+    before = os.listdir("/proc/self/fd")
+    with pytest.raises(OSError, match="no descriptors"):
+        Sender()
+    assert os.listdir("/proc/self/fd") == before
 
 
 def test_nothing_at_all(sender: Sender) -> None:
