@@ -129,7 +129,10 @@ class Extractor:
         return target
 
     def _file(self, path: bytes, entry: Entry, reader: TarReader) -> None:
-        fd = self._make(path, lambda: os.open(path, _CREATE, entry.mode))
+        try:  # as a rule there is room for it: most entries are files, and a call more for each would show
+            fd = os.open(path, _CREATE, entry.mode)
+        except (FileNotFoundError, NotADirectoryError, FileExistsError):
+            fd = self._make(path, lambda: os.open(path, _CREATE, entry.mode))
         try:
             self._fill(fd, entry, reader)
             if (owner := _owner(entry)) != self._made or self._gives_group(path.rpartition(b"/")[0]):
