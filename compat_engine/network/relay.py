@@ -120,8 +120,9 @@ class _Client(_Half):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         self._all.add(self)
-        self.transport.pause_reading()
-        self._dialling = asyncio.get_running_loop().create_task(self._dial())
+        loop = asyncio.get_running_loop()
+        loop.call_soon(self.transport.pause_reading)  # until Python 3.11.3 reading begins after this, paused or not
+        self._dialling = loop.create_task(self._dial())
 
     async def _dial(self) -> None:
         try:
