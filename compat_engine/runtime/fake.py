@@ -159,6 +159,10 @@ class FakeCreated:
         self._runtime, self._container = runtime, container
         self.pid = container.main.pid
 
+    async def attach(self, attached: Sequence[tuple[socket.socket, Streams]]) -> None:
+        for end, streams in attached:
+            self._container.main.attach(end, streams)
+
     async def go(self) -> str:
         self._runtime.begin(self._container)
         return now()

@@ -18,7 +18,7 @@ from compat_engine.runtime.cgroups.stats import Usage
 from compat_engine.runtime.connection import Message, pair
 from compat_engine.runtime.launcher_client import Launcher
 from compat_engine.runtime.protocol import Adopted, ExecExit, Exit, NotRunning, StartFailed, Streams
-from compat_engine.runtime.shim_client import NO_SHIM, Shim
+from compat_engine.runtime.shim_client import Shim
 from compat_engine.shim import protocol
 from compat_engine.shim.spec import Process, Spec, dump_process
 from compat_engine.store.tree import Tree
@@ -35,6 +35,13 @@ class LinuxCreated:
 
     pid: int
     shim: Shim
+
+    async def attach(self, attached: Sequence[tuple[socket.socket, Streams]]) -> None:
+        with ExitStack() as ends, suppress(NotRunning):  # it has failed by itself; `go` tells how
+            for end, _ in attached:
+                ends.enter_context(end)
+            for end, streams in attached:
+                await self.shim.send({"op": protocol.ATTACH, **asdict(streams)}, [end.fileno()])
 
     async def go(self) -> str:
         with suppress(NotRunning):  # it has failed by itself; `started` tells how
@@ -79,7 +86,7 @@ class LinuxRuntime:
             try:
                 return await self._create(spec, attached)
             except StartFailed as error:
-                if error.step != NO_SHIM:
+                if error.step != protocol.SHIM:
                     raise
                 return await self._create(spec, attached)  # the shim was killed with our message in its hands
 

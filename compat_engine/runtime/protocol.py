@@ -67,6 +67,9 @@ class Created(Protocol):
     def pid(self) -> int:
         """Of init, as the host sees it."""
 
+    async def attach(self, attached: Sequence[tuple[socket, Streams]]) -> None:
+        """Further clients, beside those of `create`: owns their ends likewise."""
+
     async def go(self) -> str:
         """Let it execve; the start time (RFC 3339, ns). Raises StartFailed, after which nothing of the container is left."""
 

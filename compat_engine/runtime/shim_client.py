@@ -19,7 +19,6 @@ from compat_engine.runtime.protocol import ExecExit, Exit, NotRunning, StartFail
 from compat_engine.shim import protocol
 
 log = logging.getLogger(__name__)
-NO_SHIM = "shim"  # the step at which a start failed whose shim went without a word
 KILLED = 128 + signal.SIGKILL
 Report = Callable[[Exit | ExecExit], None]
 SEND_SECONDS = 10.0  # for a shim to take a message, when many wait before it
@@ -163,7 +162,8 @@ class Shim:
         self._report(ExecExit(self.id, message["id"], message["code"]))
 
     def _closed(self) -> None:
-        self._fail_start(StartFailed(0, NO_SHIM, "the container's supervisor ended unexpectedly, see launcher.log in exec-root"))
+        text = "the container's supervisor ended unexpectedly, see launcher.log in exec-root"
+        self._fail_start(StartFailed(0, protocol.SHIM, text))
         _fail(self.state, NotRunning(self.id))
         self._fail_execs()
         self._silent.set()

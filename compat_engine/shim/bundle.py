@@ -19,8 +19,13 @@ class Bundle:
     def rootfs(self) -> str:
         return f"{self.path}/{_ROOTFS}"
 
-    def spec(self) -> bytes:
-        return files.read(protocol.SPEC, self._fd)
+    @property
+    def spec_path(self) -> str:
+        return f"{self.path}/{protocol.SPEC}"
+
+    def plan(self) -> bytes:
+        """The first line of the spec (plan.py)."""
+        return files.read_line(protocol.SPEC, self._fd)
 
     def prepare(self) -> None:
         """Forget an earlier run, make the rootfs directory."""

@@ -21,6 +21,30 @@ _PIPE_SIZE = 1 << 20  # bytes; a burst goes on while the log is written
 Script = Callable[[tuple[int, int, int], channel.Socket], NoReturn]
 
 
+class Forked:
+    """A child that waits for word on its end of `sync` before it does anything."""
+
+    __slots__ = ("pid", "sync")
+
+    def __init__(self, script: Callable[[channel.Socket], NoReturn], cgroup: int = -1) -> None:
+        """Fork it, born in the v2 cgroup `cgroup` unless that is -1. Raises OSError, as kernel.clone."""
+        self.sync, theirs = channel.pair()
+        try:
+            self.pid = _fork(cgroup)
+            if self.pid == 0:
+                self.sync.close()
+                script(theirs)
+        except OSError:
+            self.sync.close()
+            raise
+        finally:
+            theirs.close()
+
+
+def _fork(cgroup: int) -> int:
+    return os.fork() if cgroup < 0 else fork_into(cgroup)
+
+
 class Watcher:
     """What a child tells: on_message for what only the shim can answer, then on_started or on_failed, then on_exit."""
 
@@ -58,7 +82,7 @@ class Child:
         ours, theirs = channel.pair()
         stdio, kept = self._open_stdio()
         try:
-            self.pid = os.fork() if cgroup < 0 else fork_into(cgroup)
+            self.pid = _fork(cgroup)
         except OSError:
             ours.close()
             for fd in kept:
@@ -72,11 +96,23 @@ class Child:
             theirs.close()
             for fd in set(stdio):
                 os.close(fd)
-        self.pidfd = os.pidfd_open(self.pid)
-        self._connect(kept)
-        ours.setblocking(False)
-        self._sync = ours
-        self._loop.add(ours.fileno(), IN, self._on_sync)
+        self._begin(ours, kept)
+
+    def adopt(self, forked: Forked, message: channel.Message) -> None:
+        """Make one that waits ours: it gets `message` and its stdio. Raises OSError when it has ended."""
+        stdio, kept = self._open_stdio()
+        try:
+            channel.send(forked.sync, message, stdio)
+        except OSError:
+            forked.sync.close()
+            for fd in kept:
+                os.close(fd)
+            raise
+        finally:
+            for fd in set(stdio):
+                os.close(fd)
+        self.pid = forked.pid
+        self._begin(forked.sync, kept)
 
     def tell(self, op: str) -> None:
         """Send to the script; one that has ended meanwhile is no error, its end is reported anyway."""
@@ -120,6 +156,13 @@ class Child:
         if self.pidfd >= 0:
             os.close(self.pidfd)
             self.pidfd = -1
+
+    def _begin(self, sync: channel.Socket, kept: tuple[int, ...]) -> None:
+        self.pidfd = os.pidfd_open(self.pid)
+        self._connect(kept)
+        sync.setblocking(False)
+        self._sync = sync
+        self._loop.add(sync.fileno(), IN, self._on_sync)
 
     def _open_stdio(self) -> tuple[tuple[int, int, int], tuple[int, ...]]:
         """(the child's three descriptors, ours: stdout, stderr and, when stdin is open, stdin)."""

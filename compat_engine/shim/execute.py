@@ -4,6 +4,7 @@ import errno
 import os
 import resource
 import stat
+from collections.abc import Callable
 from typing import NoReturn
 
 from compat_engine.kernel import caps
@@ -23,9 +24,9 @@ from compat_engine.shim.spec import Process
 CANNOT_EXECUTE = 1  # exit code when the file is there and the kernel refuses it, as runc's
 
 
-def execute(process: Process, program: bytes, sync: channel.Socket) -> NoReturn:
+def execute(process: Process, program: bytes, sync: channel.Socket, wait: Callable[[], None] | None = None) -> NoReturn:
     """Become `process` inside the namespaces and the root we are in. program: its seccomp filter, b"" for none.
-    Before the point of no return an "executing" message goes out on `sync`. Raises Failure."""
+    Before the point of no return `wait` is called and an "executing" message goes out on `sync`. Raises Failure."""
     identity = user.resolve(process.user)
     _limit(process)
     capabilities = _capabilities(process, identity.uid)
@@ -45,6 +46,8 @@ def execute(process: Process, program: bytes, sync: channel.Socket) -> NoReturn:
     path = find_executable(process.args[0] if process.args else "", env)
     close_on_exec()
     reset_signals()
+    if wait is not None:
+        wait()
     channel.send(sync, {"op": protocol.EXECUTING})
     _confine(process, program, capabilities)
     if process.inner_init:

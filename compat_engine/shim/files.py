@@ -19,6 +19,19 @@ def read(path: str, directory: int | None = None) -> bytes:
         os.close(fd)
 
 
+def read_line(path: str, directory: int) -> bytes:
+    """The first line, and of the rest no more than comes with it."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC, dir_fd=directory)
+    try:
+        data = chunk = os.read(fd, _LEAST)
+        while chunk and b"\n" not in chunk:
+            chunk = os.read(fd, _LEAST)
+            data += chunk
+        return data.partition(b"\n")[0]
+    finally:
+        os.close(fd)
+
+
 def write(path: str, value: str) -> None:
     """To a file that exists, in one write(2), as kernel files want it."""
     with writing(path) as fd:

@@ -5,33 +5,36 @@ from typing import NoReturn
 
 from compat_engine.kernel import namespaces as ns
 from compat_engine.kernel.process import close_others, set_dumpable
-from compat_engine.shim import cgroups, channel, protocol, rootfs
+from compat_engine.shim import cgroups, channel, files, protocol, rootfs
 from compat_engine.shim.console import open_console
 from compat_engine.shim.execute import execute, fail, read_program
 from compat_engine.shim.failure import IN_INIT, Failure, reason, step
-from compat_engine.shim.spec import Spec
+from compat_engine.shim.spec import REHEARSAL, Spec
 
 _FLAGS = {"mnt": ns.CLONE_NEWNS, "uts": ns.CLONE_NEWUTS, "ipc": ns.CLONE_NEWIPC, "net": ns.CLONE_NEWNET}
+_OF_INTERFACES = ("net.ipv4.conf.", "net.ipv6.conf.", "net.ipv4.neigh.", "net.ipv6.neigh.")
 
 
-def run(text: bytes, point: str, stdio: tuple[int, int, int], sync: channel.Socket) -> NoReturn:
-    """Called in the forked child. text: the spec. point: an empty directory for the rootfs. stdio: become 0, 1, 2.
+def run(sync: channel.Socket) -> NoReturn:
+    """Called in the forked child, maybe before there is a container for it; its shim is the other end of `sync`.
 
-    On `sync`: created, (console), executing or failed go to the shim; cgroups and go come back. We were born in the v2 cgroup.
+    From there come begin, cgroups and go; created, (console), executing or failed go back. On v2 we were born in the cgroup.
     """
     try:
-        _prepare(stdio, sync)
-        _start(Spec.load(text.decode()), point, sync)
+        os.setsid()
+        set_dumpable(False)  # until execve we are the host's Python with the host's privileges
+        close_others((sync.fileno(),))
+        Spec.load(REHEARSAL)
+        received = channel.receive(sync)
+        if received is None:
+            os._exit(0)  # no container came
+        message, stdio = received
+        for number, fd in enumerate(stdio):
+            os.dup2(fd, number)
+            os.close(fd)
+        _start(Spec.load(files.read(message["spec"]).decode()), message["rootfs"], sync)
     except BaseException as error:  # the last line of defence of a forked child: it must leave here
         fail(sync, error)
-
-
-def _prepare(stdio: tuple[int, int, int], sync: channel.Socket) -> None:
-    os.setsid()
-    set_dumpable(False)  # until execve we are the host's Python with the host's privileges
-    for number, fd in enumerate(stdio):
-        os.dup2(fd, number)
-    close_others((sync.fileno(),))
 
 
 def _start(spec: Spec, point: str, sync: channel.Socket) -> NoReturn:
@@ -43,22 +46,33 @@ def _start(spec: Spec, point: str, sync: channel.Socket) -> NoReturn:
     rootfs.mount_all(root, spec, shim)
     rootfs.make_cwd(root, spec.process.cwd)
     shim.ready()
-    shim.wait_for_go()  # the sysctls below may speak of the interface the daemon made
+    try:
+        _finish(spec, root, program, shim)
+    except BaseException:
+        shim.wait_for_go()  # a failure of the container's own comes after its network, always
+        raise
+
+
+def _finish(spec: Spec, root: int, program: bytes, shim: "_Shim") -> NoReturn:
+    """Everything up to execve, and only then wait for go: the daemon is busy with the network meanwhile, or not called yet."""
+    if any(name.startswith(_OF_INTERFACES) for name, _ in spec.sysctls):
+        shim.wait_for_go()  # the daemon makes them
     _set_names(spec)
     _set_sysctls(spec)
     rootfs.protect(root, spec)  # after the sysctls: /proc/sys is read-only from here on
     rootfs.enter(root)
     if spec.process.tty:
-        open_console(spec.process, sync, bind=True)
-    execute(spec.process, program, sync)
+        open_console(spec.process, shim.sync, bind=True)
+    execute(spec.process, program, shim.sync, shim.wait_for_go)
 
 
 class _Shim(rootfs.CgroupNamespace):
     """The other end of `sync`, as far as init waits for it."""
 
     def __init__(self, spec: Spec, sync: channel.Socket) -> None:
-        self._spec, self._sync = spec, sync
+        self._spec, self.sync = spec, sync
         self._entered = False
+        self._waits = spec.wait_for_go
 
     def ready(self) -> None:
         """Join the cgroups once the shim has made them, then take them as the roots of our cgroup namespace."""
@@ -69,11 +83,13 @@ class _Shim(rootfs.CgroupNamespace):
             _enter_one(self._spec.namespaces.cgroup, "cgroup", ns.CLONE_NEWCGROUP)
 
     def wait_for_go(self) -> None:
-        if self._spec.wait_for_go:
+        """Once; it comes once."""
+        if self._waits:
+            self._waits = False
             self._hear()
 
     def _hear(self) -> None:
-        if channel.receive(self._sync) is None:
+        if channel.receive(self.sync) is None:
             os._exit(1)  # the shim is gone, and with it the reason to go on
 
 

@@ -7,7 +7,6 @@ Started by the daemon before its heavy imports as `python -I -S -c "...; main(FD
 all that shim and init will need: nothing is imported after a fork, the files are another root's by then.
 """
 
-import fcntl
 import gc
 import os
 import select
@@ -17,18 +16,17 @@ import time
 from contextlib import suppress
 from typing import NoReturn
 
-from compat_engine.kernel import caps
+from compat_engine.kernel import caps, mounts
 from compat_engine.kernel.libc import keep_freed_memory
 from compat_engine.kernel.process import find_title
 from compat_engine.shim import cgroupfs, channel, protocol
 from compat_engine.shim.monitor import Shim, become_shim
 from compat_engine.shim.monitor import main as shim_main
 from compat_engine.shim.plan import Plan
-from compat_engine.shim.spec import Overlay, Process, Spec
-
-_SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SEAL
+from compat_engine.shim.spec import REHEARSAL
 
 _TAKEN, _CLOSED = b"t", b"c"  # what a spare shim says: it has a container; the daemon has closed its end
+_REST = 0.02  # seconds from a start to the fork of the next spare: a short command is over by then, its client too
 _PAUSE = 0.1  # seconds, after a spare that died without a word
 
 _launcher = 0
@@ -36,7 +34,7 @@ _launcher = 0
 
 def main(fd: int) -> NoReturn:
     """Keep a shim for the next `run`; leave when the daemon closes its end. Never answers."""
-    _run_from_memory(fd)
+    _run_read_only(fd)
     if os.getsid(0) != os.getpid() and os.getpgrp() != os.getpid():
         os.setsid()  # a Ctrl-C on the daemon's terminal is not for us
     for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -62,18 +60,15 @@ def main(fd: int) -> NoReturn:
     os._exit(0)
 
 
-def _run_from_memory(fd: int) -> None:
-    """Go on as a sealed copy of the interpreter. Between setns and execve, and with --init for good, a process of ours runs
-    inside a container, whose root could otherwise open /proc/PID/exe and write to the host's python through it."""
-    if os.readlink("/proc/self/exe").startswith("/memfd:"):
+def _run_read_only(fd: int) -> None:
+    """Go on from a read-only mount of the interpreter. Between setns and execve, and with --init for good, a process of ours
+    runs inside a container, whose root could otherwise open /proc/PID/exe and write to the host's python through it."""
+    if os.statvfs("/proc/self/exe").f_flag & os.ST_RDONLY:
         return
-    copy = os.memfd_create("compat-engine", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-    with open("/proc/self/exe", "rb") as file:
-        while os.sendfile(copy, file.fileno(), None, 1 << 24):
-            pass
-    fcntl.fcntl(copy, fcntl.F_ADD_SEALS, _SEALS)
+    own = mounts.open_tree("/proc/self/exe", recursive=False)  # in no namespace: nobody gets at it to change that
+    mounts.mount_setattr(own, mounts.MOUNT_ATTR_RDONLY)
     os.set_inheritable(fd, True)
-    os.execve(copy, [sys.executable, *sys.orig_argv[1:]], dict(os.environ))
+    os.execve(own, [sys.executable, *sys.orig_argv[1:]], dict(os.environ))
 
 
 def _reap(number: int, frame: object) -> None:
@@ -112,14 +107,16 @@ def _wait_for_either(started: int, wanted: int) -> None:
     poll = select.poll()
     poll.register(started, 0)  # its end is always reported
     poll.register(wanted, select.POLLIN)
-    poll.poll()
+    if any(fd == started for fd, _ in poll.poll()):
+        poll.unregister(started)
+        poll.poll(_REST * 1000)
 
 
 def _wait_for_run(daemon: channel.Socket, launcher: int) -> NoReturn:
     """In the forked shim. launcher: the pipe to tell it."""
     become_shim()
     shim = Shim()
-    Plan.load(_REHEARSAL)
+    Plan.load(REHEARSAL.encode())
     while (received := channel.receive(daemon)) is not None:
         message, fds = received
         if message.get("op") == protocol.RUN and fds:
@@ -138,7 +135,3 @@ def _tell(launcher: int, what: bytes) -> None:
     """One that has been killed need not know: what was taken is run all the same."""
     with suppress(BrokenPipeError):
         os.write(launcher, what)
-
-
-# The memory it takes to read a spec is the shim's own before it has one to read.
-_REHEARSAL = Spec("", Process((), ()), Overlay((), "", "")).dump().encode()

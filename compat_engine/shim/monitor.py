@@ -7,10 +7,10 @@ from typing import NoReturn
 
 from compat_engine.kernel import namespaces as ns
 from compat_engine.kernel.process import set_subreaper, set_title
-from compat_engine.shim import cgroups, channel, clock, init, join, protocol
+from compat_engine.shim import cgroupfs, cgroups, channel, clock, init, join, protocol
 from compat_engine.shim.attachment import Attachment
 from compat_engine.shim.bundle import Bundle
-from compat_engine.shim.child import Child, Script, Watcher
+from compat_engine.shim.child import Child, Forked, Script, Watcher
 from compat_engine.shim.connections import Connections
 from compat_engine.shim.failure import Failure, place, reason, step, unexpected
 from compat_engine.shim.filelog import open_log
@@ -81,6 +81,7 @@ class Shim(Watcher):
         }
         self._watch_children()
         self._new_pids = _unshare_pids()
+        self._spare = _spare_init() if self._new_pids else None
 
     # the start
 
@@ -89,23 +90,22 @@ class Shim(Watcher):
         self._bundle, self._control, self._starting = bundle, control, starting
         self._connections.add(control)
         try:
-            text = self._bundle.spec()
-            self._plan = Plan.load(text)
+            self._plan = Plan.load(self._bundle.plan())
             self._going = not self._plan.wait_for_go
-            self._begin_container(text, attached)
+            self._begin_container(attached)
         except (Failure, OSError, ValueError, KeyError, TypeError) as error:
             for sock, _ in attached:
                 sock.close()
             self._abandon(unexpected(error))
 
-    def _begin_container(self, text: bytes, attached: Clients) -> None:
+    def _begin_container(self, attached: Clients) -> None:
         with step("bundle", "unable to prepare the bundle"):
             self._bundle.prepare()
-        self._enter_pid_namespace(self._plan.pid_namespace)
+        forked = self._fork_init()
         self._main = Child(self.loop, "", self._plan.stream, self)
-        cgroup = cgroups.birthplace(self._plan.directories)
-        with step("fork", "unable to start the container's init"):
-            self._fork(self._main, lambda stdio, sync: init.run(text, self._bundle.rootfs, stdio, sync), cgroup)
+        with step(protocol.SHIM, "the spare init has ended"):
+            self._main.adopt(forked, {"op": protocol.BEGIN, "spec": self._bundle.spec_path, "rootfs": self._bundle.rootfs})
+        self._children[forked.pid] = self._main
         try:  # all this while init is at work already
             cgroups.make(self._plan.cgroups)
             self._main.tell(protocol.CGROUPS)
@@ -114,6 +114,28 @@ class Shim(Watcher):
         except Failure as failure:
             self._main.kill(failure)
         self._open(attached)
+
+    def _fork_init(self) -> Forked:
+        """The spare one, where it can be what the plan wants."""
+        cgroup = cgroups.birthplace(self._plan.directories)
+        try:
+            if self._spare is not None:
+                if cgroup < 0 and self._plan.pid_namespace == "new":
+                    return self._spare
+                self._drop_spare(self._spare)
+            self._enter_pid_namespace(self._plan.pid_namespace)
+            with step("fork", "unable to start the container's init"):
+                return Forked(init.run, cgroup)
+        finally:
+            if cgroup >= 0:
+                os.close(cgroup)
+
+    def _drop_spare(self, spare: Forked) -> None:
+        """The pid namespace it was the first in ends with it."""
+        spare.sync.close()
+        self._new_pids = False
+        with step("namespaces", "unable to leave the pid namespace"):
+            ns.join("/proc/self/ns/pid", ns.CLONE_NEWPID)
 
     def _enter_pid_namespace(self, how: str) -> None:
         """Children forked from here on are born in it, execs too; the shim itself stays outside."""
@@ -351,3 +373,11 @@ def _unshare_pids() -> bool:
     except OSError:
         return False
     return True
+
+
+def _spare_init() -> Forked | None:
+    """Forked before it is wanted; not on v2, where it is born in the container's cgroup."""
+    try:
+        return Forked(init.run) if cgroupfs.hierarchies() else None
+    except OSError:  # no process to be had: then it is tried again when a container wants one
+        return None

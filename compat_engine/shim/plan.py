@@ -38,6 +38,6 @@ class Plan:
 
     @classmethod
     def load(cls, text: bytes) -> "Plan":
-        """Of a spec as Spec.dump makes it. Raises ValueError, KeyError, TypeError."""
+        """Of a spec as Spec.dump makes it, or its first line. Raises ValueError, KeyError, TypeError."""
         raw = decode(text.decode(), len(SHIM_FIRST))
         return cls(Stream.of(raw), Log(**raw["log"]), raw["pid_namespace"], load_cgroups(raw["cgroups"]), raw["wait_for_go"])

@@ -166,7 +166,7 @@ class Spec:
     annotations: dict[str, str] = field(default_factory=dict)
 
     def dump(self) -> str:
-        """JSON; what the shim itself needs comes first, so that it can leave the rest unread (plan.py)."""
+        """JSON; what the shim itself needs is the first line, so that it can leave the rest unread (plan.py)."""
         process = self.process
         shim = {
             "tty": process.tty,
@@ -178,7 +178,7 @@ class Spec:
             "cgroups": self.cgroups,
         }
         rest = {name: value for name, value in _fields(self).items() if name not in shim}
-        return f"{SHIM_FIRST}{json.dumps(shim, default=_fields)}, {json.dumps(rest, default=_fields)[1:]}"
+        return f"{SHIM_FIRST}{json.dumps(shim, default=_fields)},\n{json.dumps(rest, default=_fields)[1:]}"
 
     @classmethod
     def load(cls, text: str) -> "Spec":
@@ -236,3 +236,14 @@ def _spec(raw: dict[str, Any]) -> Spec:
             "log": Log(**raw["log"]),
         }
     )
+
+
+# The memory it takes to read a spec is a shim's, and its init's, own before there is one to read.
+REHEARSAL = Spec(
+    id="",
+    process=Process((), ()),
+    rootfs=Overlay((), "", ""),
+    mounts=(Mount("", "", ""),),
+    devices=(Device("", "c", 0, 0),),
+    cgroups=(CgroupDir(""),),
+).dump()
