@@ -25,6 +25,7 @@ from compat_engine.engine.parts import Engine
 from compat_engine.engine.recover import recover, resume
 from compat_engine.engine.registry import Registry
 from compat_engine.engine.reload import reload, set_level
+from compat_engine.engine.standby import Standby
 from compat_engine.errors import Conflict, InvalidParameter
 from compat_engine.images.images import Images
 from compat_engine.images.registry.registries import Registries
@@ -99,7 +100,8 @@ async def _build(config: Config, tree: Tree, stack: AsyncExitStack) -> Engine:
     volumes = await Volumes.open(tree, records)
     containers = Registry(records)
     await containers.load()
-    events = Events()
+    events, standby = Events(), Standby()
+    stack.push_async_callback(standby.close)
     return Engine(
         settings=settings,
         tree=tree,
@@ -114,6 +116,7 @@ async def _build(config: Config, tree: Tree, stack: AsyncExitStack) -> Engine:
         events=events,
         containers=containers,
         execs=Execs(events),
+        standby=standby,
     )
 
 

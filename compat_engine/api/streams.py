@@ -46,6 +46,12 @@ def stream_type(request: web.Request, tty: bool) -> str:
     return MULTIPLEXED if not tty and request[VERSION] >= (1, 42) else RAW
 
 
+async def send(request: web.Request, response: web.Response) -> None:
+    """At once, for a handler that has more to do."""
+    await response.prepare(request)
+    await response.write_eof()
+
+
 async def start(request: web.Request, content_type: str, headers: Mapping[str, str] | None = None) -> web.StreamResponse:
     """The head, sent at once; the body follows by `write`."""
     response = web.StreamResponse(headers={"Content-Type": content_type, **(headers or {})})

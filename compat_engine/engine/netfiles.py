@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from compat_engine.engine.links import Linked, link_hosts, links_alive
+from compat_engine.engine.links import Linked, link_hosts, links_alive, links_in_force
 from compat_engine.engine.parts import Engine
 from compat_engine.engine.registry import Container
 from compat_engine.errors import Internal, InvalidParameter
@@ -16,24 +16,39 @@ from compat_engine.network.model import BRIDGE, PREDEFINED, Endpoint
 _RESOLV, _HOSTS = Path("/etc/resolv.conf"), Path("/etc/hosts")
 
 
-def network_files(
-    engine: Engine, container: Container, endpoints: dict[str, Endpoint], hostname: str, links: Sequence[Linked]
-) -> dict[str, str]:
-    """Write /etc/hosts, /etc/hostname and /etc/resolv.conf into the container's directory: container path -> host path.
+def network_files(engine: Engine, container: Container) -> dict[str, str]:
+    """/etc/hosts, /etc/hostname and /etc/resolv.conf: container path -> host path, where there is a file at any rate.
 
-    A container in another's network shows that one's files. Raises InvalidParameter (--add-host), Internal.
+    A container in another's network shows that one's. Raises NotFound (that other one), Internal.
     """
+    owner = _owner(engine, container)
+    paths = {f"/etc/{name}": engine.tree.container(owner.id) / name for name in ("resolv.conf", "hostname", "hosts")}
+    try:
+        for path in paths.values():
+            path.touch(0o644)
+    except OSError as error:
+        raise Internal(f"cannot write {error.filename}: {error.strerror}") from error
+    return {target: str(path) for target, path in paths.items()}
+
+
+def write_network_files(engine: Engine, container: Container, endpoints: dict[str, Endpoint]) -> None:
+    """Their content for a start, unless they are another's. Raises InvalidParameter (--add-host), Internal."""
+    if _owner(engine, container) is not container:
+        return
+    directory = engine.tree.container(container.id)
+    hostname = container.record.config.Hostname or os.uname().nodename
+    try:
+        _write(directory / "hostname", f"{hostname}\n")
+        _write(directory / "hosts", _hosts(engine, container, endpoints, hostname, links_in_force(engine, container)))
+        _write_resolv_conf(directory, _resolv_conf(engine, container, endpoints))
+    except OSError as error:
+        raise Internal(f"cannot write {error.filename}: {error.strerror}") from error
+
+
+def _owner(engine: Engine, container: Container) -> Container:
+    """Whose network it is in."""
     mode = container.record.host_config.NetworkMode
-    owner = engine.containers.find(mode.partition(":")[2]) if mode.startswith("container:") else container
-    directory = engine.tree.container(owner.id)
-    if owner is container:
-        try:
-            _write(directory / "hostname", f"{hostname}\n")
-            _write(directory / "hosts", _hosts(engine, container, endpoints, hostname, links))
-            _write_resolv_conf(directory, _resolv_conf(engine, container, endpoints))
-        except OSError as error:
-            raise Internal(f"cannot write {error.filename}: {error.strerror}") from error
-    return {f"/etc/{name}": str(directory / name) for name in ("resolv.conf", "hostname", "hosts")}
+    return engine.containers.find(mode.partition(":")[2]) if mode.startswith("container:") else container
 
 
 def add_network(engine: Engine, container: Container, endpoint: Endpoint) -> None:
@@ -94,8 +109,12 @@ def _addresses(endpoints: Iterable[Endpoint]) -> list[str]:
 
 def _write(path: Path, text: str) -> None:
     """In place: a restart must not lose the inode that another container shows as its own."""
-    with open(path, "w", encoding="utf-8", opener=lambda name, flags: os.open(name, flags, 0o644)) as file:
-        file.write(text)
+    fd, rest = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644), text.encode()
+    try:
+        while rest:
+            rest = rest[os.write(fd, rest) :]
+    finally:
+        os.close(fd)
 
 
 def _write_resolv_conf(directory: Path, text: str) -> None:

@@ -18,6 +18,7 @@ from compat_engine.volumes.volumes import Volumes
 
 if TYPE_CHECKING:
     from compat_engine.engine.execs import Execs
+    from compat_engine.engine.standby import Standby
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +36,7 @@ class Engine:
     events: Events
     containers: Registry
     execs: "Execs"
+    standby: "Standby"
 
     @property
     def config(self) -> Config:

@@ -16,7 +16,6 @@ from compat_engine.engine.resources import devices, resources
 from compat_engine.engine.security import parse_security
 from compat_engine.engine.validate import validate_start
 from compat_engine.errors import Conflict, Internal, InvalidParameter
-from compat_engine.network.model import Endpoint
 from compat_engine.runtime.capabilities import resolve
 from compat_engine.runtime.shm import mount_shm, unmount_shm
 from compat_engine.shim.spec import Namespaces, Process, User
@@ -24,7 +23,7 @@ from compat_engine.wire.container import HostConfig
 from compat_engine.wire.exec import ExecCreate
 
 
-async def prepare(engine: Engine, container: Container, endpoints: dict[str, Endpoint], undo: AsyncExitStack) -> Inputs:
+async def prepare(engine: Engine, container: Container, undo: AsyncExitStack) -> Inputs:
     """Everything `compile_spec` needs. Raises EngineError; what it makes is undone through `undo`."""
     record, host = container.record, container.record.host_config
     validate_start(host)
@@ -47,7 +46,7 @@ async def prepare(engine: Engine, container: Container, endpoints: dict[str, End
         caps=caps,
         seccomp=_seccomp(engine, host, caps),
         devices=nodes,
-        files=network_files(engine, container, endpoints, hostname, links),
+        files=network_files(engine, container),
         log=logconfig.plan(engine.tree, record),
         shm=_shm(engine, container, undo),
         hostname=hostname,

@@ -15,6 +15,7 @@ from compat_engine.engine.execs import Execs
 from compat_engine.engine.parts import Engine
 from compat_engine.engine.records import ContainerRecord, MountPoint
 from compat_engine.engine.registry import Container, Registry
+from compat_engine.engine.standby import Standby
 from compat_engine.errors import NotFound
 from compat_engine.ids import new_id
 from compat_engine.runtime.fake import FakeRuntime
@@ -105,6 +106,7 @@ async def make_engine(directory: Path) -> AsyncIterator[Engine]:
         events=events,
         containers=Registry(records),
         execs=Execs(events),
+        standby=Standby(),
     )
     exits = asyncio.create_task(_exec_exits(engine))
     try:

@@ -5,7 +5,7 @@ from aiohttp import web
 from compat_engine.api import params
 from compat_engine.api.hijack import check_websocket, hijack, hijack_websocket
 from compat_engine.api.route import VERSION, Route
-from compat_engine.api.streams import answer, chunks, frames, nothing, rendered, start, stream_type
+from compat_engine.api.streams import answer, chunks, frames, nothing, rendered, send, start, stream_type
 from compat_engine.engine.containers import (
     attach,
     create,
@@ -43,7 +43,10 @@ async def post_create(request: web.Request, engine: Engine) -> web.StreamRespons
         raise InvalidParameter("config cannot be empty in order to create a container")
     body = CreateRequest.parse(raw)
     id, warnings = await create.create(engine, body, params.text(request, "name"), params.text(request, "platform"))
-    return answer(request, {"Id": id, "Warnings": warnings}, 201)
+    response = answer(request, {"Id": id, "Warnings": warnings}, 201)
+    await send(request, response)
+    create.expect_start(engine, id)
+    return response
 
 
 async def get_list(request: web.Request, engine: Engine) -> web.StreamResponse:
@@ -77,8 +80,8 @@ async def get_logs(request: web.Request, engine: Engine) -> web.StreamResponse:
         follow=params.boolean(request, "follow"),
     )
     found = await logs.open(engine, params.variable(request, "id"), query)
-    send = frames if query.follow else chunks
-    return await send(request, found.frames, stream_type(request, found.tty))
+    stream = frames if query.follow else chunks
+    return await stream(request, found.frames, stream_type(request, found.tty))
 
 
 async def get_stats(request: web.Request, engine: Engine) -> web.StreamResponse:

@@ -72,6 +72,12 @@ async def create(engine: Engine, request: CreateRequest, name: str, platform: st
     return id, warnings
 
 
+def expect_start(engine: Engine, id: str) -> None:
+    """The client knows of the container. Never raises: it may be gone already."""
+    if container := engine.containers.get(id):
+        engine.standby.offer(engine, container)
+
+
 def _make_files(make_layer: Callable[[], None], directory: Path) -> None:
     make_layer()
     directory.mkdir(mode=0o710, parents=True)

@@ -63,6 +63,7 @@ async def _remove(engine: Engine, container: Container, force: bool, volumes: bo
 
 async def discard(engine: Engine, container: Container, volumes: bool) -> None:
     """Lock held, nothing runs. Readers see `removing` until it is gone."""
+    await engine.standby.dismiss(container)
     engine.containers.mark_removing(container, container.state)
     await engine.containers.erase(container)
     _leave(engine, container)

@@ -13,6 +13,7 @@ async def rename(engine: Engine, word: str, name: str) -> None:
         raise InvalidParameter("Neither old nor new names may be empty")
     container = engine.containers.find(word)
     async with container.lock:
+        await engine.standby.dismiss(container)
         old = container.name
         if name.removeprefix("/") == old:
             raise InvalidParameter("Renaming a container with the same name as its current name")

@@ -48,6 +48,7 @@ async def writable(engine: Engine, container: Container) -> AsyncIterator[View]:
         if pid := process_of(container):  # another start was faster
             yield _running(engine, container, pid)
             return
+        await engine.standby.dismiss(container)
         async with _volumes(engine, container):
             yield _stopped(engine, container, writable=True)
 

@@ -3,15 +3,14 @@
 import time
 from contextlib import AsyncExitStack
 
-from compat_engine.engine.compile import compile_spec
 from compat_engine.engine.containers.create import attributes
 from compat_engine.engine.containers.remove import discard
 from compat_engine.engine.endpoints import connect, disconnected, reserve
 from compat_engine.engine.failures import exit_code, start_error
 from compat_engine.engine.health import watch
 from compat_engine.engine.mounts import check_sources
+from compat_engine.engine.netfiles import write_network_files
 from compat_engine.engine.parts import Engine
-from compat_engine.engine.prepare import prepare
 from compat_engine.engine.registry import Container
 from compat_engine.errors import Conflict, EngineError, Internal, InvalidParameter, NotModified
 from compat_engine.runtime.protocol import StartFailed
@@ -43,9 +42,8 @@ async def launch(engine: Engine, container: Container, restarts: int) -> None:
                 undo.callback(end.close)
             endpoints = await reserve(engine, container)
             undo.push_async_callback(engine.networks.release, container.id)
-            inputs = await prepare(engine, container, endpoints, undo)
-            created = await engine.runtime.create(compile_spec(container.record, inputs), attached)
-            undo.push_async_callback(created.abort)
+            write_network_files(engine, container, endpoints)
+            created = await engine.standby.take(engine, container, attached, undo)
             try:
                 await connect(engine, container, endpoints, created.pid)
             except EngineError as error:  # init may have failed first, and taken its namespace along

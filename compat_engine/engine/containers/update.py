@@ -29,6 +29,7 @@ async def update(engine: Engine, word: str, request: UpdateRequest) -> list[str]
         if container.state.status in ("removing", "dead"):
             raise _refused(container, 'Container is marked for removal and cannot be "update"')
         host = _merged(container, request)
+        await engine.standby.dismiss(container)
         if container.state.status in ("running", "paused"):
             try:
                 with suppress(NotRunning):  # it has just ended

@@ -1,0 +1,107 @@
+"""A container that was just created is most likely started next: its init is made ready while the client still gets there.
+
+One at a time and not for long. Nothing of it is seen from outside: what it fails at the start finds out again, and tells.
+"""
+
+import asyncio
+import logging
+import socket
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+
+from compat_engine.engine.compile import compile_spec
+from compat_engine.engine.parts import Engine
+from compat_engine.engine.prepare import prepare
+from compat_engine.engine.registry import Container
+from compat_engine.errors import EngineError
+from compat_engine.runtime.protocol import Created, StartFailed, Streams
+
+log = logging.getLogger(__name__)
+SECONDS = 0.25  # from its create; a client that wants to start it at once has done so
+
+Attached = Sequence[tuple[socket.socket, Streams]]
+
+
+async def make_ready(engine: Engine, container: Container, attached: Attached, undo: AsyncExitStack) -> Created:
+    """A container whose init waits for `go`. Raises StartFailed, EngineError, OSError; what it makes is undone through `undo`."""
+    inputs = await prepare(engine, container, undo)
+    created = await engine.runtime.create(compile_spec(container.record, inputs), attached)
+    undo.push_async_callback(created.abort)
+    return created
+
+
+@dataclass(frozen=True, slots=True)
+class _Ready:
+    container: Container
+    undo: AsyncExitStack
+    making: "asyncio.Task[Created | None]"
+    expiry: asyncio.TimerHandle
+
+
+class Standby:
+    """The container made ready, if there is one. Who takes or dismisses it holds the container's lock."""
+
+    def __init__(self) -> None:
+        self._ready: _Ready | None = None
+        self._expiring: asyncio.Task[None] | None = None
+
+    def offer(self, engine: Engine, container: Container) -> None:
+        """Make it ready, when nothing speaks against it; returns at once."""
+        if self._ready is None and container.state.status == "created" and not container.lock.locked() and _lasting(container):
+            undo = AsyncExitStack()
+            making = asyncio.create_task(_try(engine, container, undo))
+            expiry = asyncio.get_running_loop().call_later(SECONDS, self._expired, container)
+            self._ready = _Ready(container, undo, making, expiry)
+
+    async def take(self, engine: Engine, container: Container, attached: Attached, undo: AsyncExitStack) -> Created:
+        """What `make_ready` gives, made before or now."""
+        if (ready := self._leave(container)) and (created := await ready.making):
+            undo.push_async_callback(ready.undo.aclose)
+            await created.attach(attached)
+            return created
+        return await make_ready(engine, container, attached, undo)
+
+    async def dismiss(self, container: Container) -> None:
+        """Nothing made ready of it is left when this returns: it changes, or its files are wanted."""
+        if ready := self._leave(container):
+            await ready.making
+            await ready.undo.aclose()
+
+    async def close(self) -> None:
+        """At the end of the daemon."""
+        if self._ready:
+            await self.dismiss(self._ready.container)
+
+    def _leave(self, container: Container) -> _Ready | None:
+        ready = self._ready
+        if ready is None or ready.container is not container:
+            return None
+        self._ready = None
+        ready.expiry.cancel()
+        return ready
+
+    def _expired(self, container: Container) -> None:
+        self._expiring = asyncio.create_task(self._give_up(container))
+
+    async def _give_up(self, container: Container) -> None:
+        async with container.lock:
+            await self.dismiss(container)
+
+
+async def _try(engine: Engine, container: Container, undo: AsyncExitStack) -> Created | None:
+    try:
+        return await make_ready(engine, container, (), undo)
+    except (StartFailed, EngineError, OSError) as error:
+        log.debug("container %s is not made ready: %s", container.id, error)
+        await undo.aclose()
+        return None
+
+
+def _lasting(container: Container) -> bool:
+    """Whether all it is made from stays as it is until the start: nothing is the host's, or another container's."""
+    record, host = container.record, container.record.host_config
+    modes = (host.NetworkMode, host.PidMode, host.IpcMode)
+    borrowed = record.links or any(mode.startswith("container:") for mode in modes)
+    devices = host.Devices or host.Privileged
+    return not borrowed and not devices and all(point.type == "tmpfs" for point in record.mounts)
