@@ -55,8 +55,11 @@ class CrashingDaemon(Daemon):
         status, answer = self.call("GET", f"/containers/{NAME}/json")
         return str(answer["State"]["Status"]) if status == 200 else ""
 
-    def create(self) -> None:
-        body = {"Image": "busybox", "Cmd": ["sleep", "1000"], "Volumes": {"/data": {}}, "HostConfig": {"Binds": ["named:/named"]}}
+    def create(self, volumes: bool = True) -> None:
+        """Without volumes it is one that stands by for a start (engine/standby.py)."""
+        body: dict[str, Any] = {"Image": "busybox", "Cmd": ["sleep", "1000"]}
+        if volumes:
+            body |= {"Volumes": {"/data": {}}, "HostConfig": {"Binds": ["named:/named"]}}
         status, answer = self.call("POST", f"/containers/create?name={NAME}", body)
         assert status == 201, answer
 
@@ -132,6 +135,33 @@ def test_create(daemon: CrashingDaemon) -> None:
         removed(daemon)
 
     assert crash_at_every_step(daemon, lambda: None, daemon.create, check) > 3
+
+
+def test_standby(daemon: CrashingDaemon) -> None:
+    """All of it, from the create to its end unused."""
+
+    def check() -> None:
+        if daemon.state():
+            assert daemon.call("POST", f"/containers/{NAME}/start")[0] == 204
+            assert daemon.exec() == 0
+        removed(daemon)
+
+    assert crash_at_every_step(daemon, lambda: None, lambda: daemon.create(volumes=False), check) > 8
+
+
+def test_start_from_standby(daemon: CrashingDaemon) -> None:
+    def run() -> None:
+        daemon.create(volumes=False)
+        assert daemon.call("POST", f"/containers/{NAME}/start")[0] == 204
+
+    def check() -> None:
+        assert daemon.state() in ("", "created", "running"), daemon.state()
+        if daemon.state():
+            daemon.make_running()
+            assert daemon.exec() == 0
+        removed(daemon)
+
+    assert crash_at_every_step(daemon, lambda: None, run, check) > 8
 
 
 def test_start(daemon: CrashingDaemon) -> None:

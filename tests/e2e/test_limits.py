@@ -101,6 +101,17 @@ def test_sysctl(docker: Docker) -> None:
     assert out.split() == ["0", "4096"]
 
 
+def test_a_sysctl_of_an_interface_finds_it_there(docker: Docker) -> None:
+    path = "/proc/sys/net/ipv4/conf/eth0/arp_announce"
+    assert docker("run", "--rm", "--sysctl", "net.ipv4.conf.eth0.arp_announce=2", "busybox", "cat", path).strip() == "2"
+
+
+def test_a_sysctl_of_all_interfaces_comes_after_them(docker: Docker) -> None:
+    """So that `default` is for those that come later alone."""
+    command = ["cat", "/proc/sys/net/ipv4/conf/eth0/arp_announce", "/proc/sys/net/ipv4/conf/default/arp_announce"]
+    assert docker("run", "--rm", "--sysctl", "net.ipv4.conf.default.arp_announce=2", "busybox", *command).split() == ["0", "2"]
+
+
 def test_a_sysctl_of_the_host_is_refused(docker: Docker) -> None:
     assert "kernel.hostname" in docker.fails("run", "--rm", "--network", "host", "--sysctl", "kernel.hostname=x", "busybox", "true")
 

@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 
 from compat_engine.runtime.seccomp import compile_text, default_profile
-from compat_engine.shim import protocol
+from compat_engine.shim import channel, protocol
 from compat_engine.shim.spec import CgroupDir, Log, Mount, Namespaces, Overlay, Rlimit, Spec, User
+from tests.support.docker import eventually
 from tests.support.shims import DOCKER_CAPS, MOUNTS, Container, Daemon, frames, joined, process, read_all
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("busybox"), reason="needs root and busybox")
@@ -359,6 +360,46 @@ def test_a_spare_shim_that_is_killed_has_a_successor(daemon: Daemon) -> None:
     os.kill(spare, signal.SIGKILL)
     assert _spare(daemon, {*taken, spare}) != spare
     assert daemon.start("true").exited()["code"] == 0
+
+
+def _children(pid: int) -> list[int]:
+    return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+@pytest.mark.skipif(os.path.exists("/sys/fs/cgroup/cgroup.controllers"), reason="on v2 init is forked when it is wanted")
+def test_a_spare_init_that_is_killed_is_a_failure_of_its_shims(tmp_path: Path) -> None:
+    daemon = Daemon(tmp_path)
+    try:
+        spare = _spare(daemon, set())
+        os.kill(eventually(lambda: _children(spare))[0], signal.SIGKILL)
+        assert daemon.run(daemon.spec(process("true"))).failed()["step"] == protocol.SHIM  # whereupon a daemon tries another
+        assert daemon.start("true").exited()["code"] == 0
+        assert daemon.release() == []
+    finally:
+        daemon.close()
+
+
+def test_a_failure_of_the_containers_own_is_told_after_go(daemon: Daemon) -> None:
+    """It has had its network then, whichever of daemon and init is faster."""
+    container = daemon.run(daemon.spec(process("nothing-of-that-name")))
+    container.expect(protocol.CREATED)
+    container.control.settimeout(0.3)
+    with pytest.raises(TimeoutError):
+        channel.receive(container.control)
+    container.tell(protocol.GO)
+    assert "nothing-of-that-name" in container.expect(protocol.FAILED)["text"]
+    container.ended()
+
+
+def test_all_is_done_before_go_but_the_last_step(daemon: Daemon, tmp_path: Path) -> None:
+    container = daemon.run(daemon.spec(process("sleep", "100")))
+    pid = container.expect(protocol.CREATED)["pid"]
+    eventually(lambda: os.path.exists(f"/proc/{pid}/root/bin/busybox") and not os.path.exists(f"/proc/{pid}/root{tmp_path}"))
+    assert os.path.samefile(f"/proc/{pid}/exe", "/proc/self/exe")  # not yet the container's program
+    container.tell(protocol.GO)
+    container.expect(protocol.STARTED)
+    container.tell(protocol.SIGNAL, signal=9)
+    container.exited()
 
 
 def test_a_spare_shim_whose_launcher_is_killed_runs_what_it_takes(tmp_path: Path) -> None:
