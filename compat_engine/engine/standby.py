@@ -92,9 +92,11 @@ class Standby:
 async def _try(engine: Engine, container: Container, undo: AsyncExitStack) -> Created | None:
     try:
         return await make_ready(engine, container, (), undo)
-    except (StartFailed, EngineError, OSError) as error:
-        log.debug("container %s is not made ready: %s", container.id, error)
+    except BaseException as error:
         await undo.aclose()
+        if not isinstance(error, StartFailed | EngineError | OSError):
+            raise
+        log.debug("container %s is not made ready: %s", container.id, error)
         return None
 
 
