@@ -38,10 +38,10 @@ def _mount_overlay(overlay: Overlay, point: str) -> None:
     if not overlay.upper and len(overlay.lower) == 1:  # overlayfs wants two layers; a read-only view of one is a bind
         m.mount(overlay.lower[0], point, None, m.MS_BIND)
         return m.mount(None, point, None, m.MS_BIND | m.MS_REMOUNT | m.MS_RDONLY)
-    upper = f",upperdir={_quote(overlay.upper)},workdir={_quote(overlay.work)}" if overlay.upper else ""
-    if overlay.volatile:
+    upper = ""
+    if overlay.upper:
         _forget_volatile(overlay.work)
-        upper += ",volatile"
+        upper = f",upperdir={_quote(overlay.upper)},workdir={_quote(overlay.work)}{',volatile' if overlay.volatile else ''}"
     options = f"lowerdir={':'.join(_quote(path, ':') for path in overlay.lower)}{upper}"
     if len(os.fsencode(options)) <= _OPTIONS_LIMIT:
         return m.mount("overlay", point, "overlay", 0, options)

@@ -5,6 +5,7 @@ import io
 import subprocess
 import tarfile
 import threading
+import time
 from pathlib import Path
 
 import docker as docker_py
@@ -44,6 +45,15 @@ def test_there_and_back(docker: Docker, container: str, tmp_path: Path) -> None:
     assert (back / "sub" / "file").read_text() == "content"
     assert (back / "link").readlink() == Path("sub/file")
     assert (back / "run").stat().st_mode & 0o7777 == 0o4755
+
+
+def test_into_one_that_will_be_removed_when_it_ends(docker: Docker, tmp_path: Path) -> None:
+    """It has stood by for a start before that, on a mount that the kernel does not take up again just so."""
+    (tmp_path / "file").write_text("content")
+    container = docker("create", "--rm", "--network", "none", IMAGE, "cat", "/file")
+    time.sleep(0.1)
+    docker("cp", str(tmp_path / "file"), f"{container}:/file")
+    assert docker("start", "-a", container) == "content"
 
 
 def test_what_is_in_a_directory(docker: Docker, container: str, tmp_path: Path) -> None:
