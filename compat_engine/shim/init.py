@@ -42,19 +42,19 @@ def _start(spec: Spec, point: str, sync: channel.Socket) -> NoReturn:
     shim = _Shim(spec, sync)
     _enter_namespaces(spec)
     channel.send(sync, {"op": protocol.CREATED})
-    root = rootfs.mount_root(spec.rootfs, point, spec.rootfs_propagation)
-    rootfs.mount_all(root, spec, shim)
-    rootfs.make_cwd(root, spec.process.cwd)
-    shim.ready()
     try:
-        _finish(spec, root, program, shim)
+        _finish(spec, point, program, shim)
     except BaseException:
         shim.wait_for_go()  # a failure of the container's own comes after its network, always
         raise
 
 
-def _finish(spec: Spec, root: int, program: bytes, shim: "_Shim") -> NoReturn:
+def _finish(spec: Spec, point: str, program: bytes, shim: "_Shim") -> NoReturn:
     """Everything up to execve, and only then wait for go: the daemon is busy with the network meanwhile, or not called yet."""
+    root = rootfs.mount_root(spec.rootfs, point, spec.rootfs_propagation)
+    rootfs.mount_all(root, spec, shim)
+    rootfs.make_cwd(root, spec.process.cwd)
+    shim.ready()
     if any(name.startswith(_OF_INTERFACES) for name, _ in spec.sysctls):
         shim.wait_for_go()  # the daemon makes them
     _set_names(spec)
@@ -76,17 +76,24 @@ class _Shim(rootfs.CgroupNamespace):
 
     def ready(self) -> None:
         """Join the cgroups once the shim has made them, then take them as the roots of our cgroup namespace."""
-        if not self._entered:
-            self._entered = True
-            self._hear()
+        if self._hear_of_cgroups():
             cgroups.join([item.path for item in self._spec.cgroups])
             _enter_one(self._spec.namespaces.cgroup, "cgroup", ns.CLONE_NEWCGROUP)
 
     def wait_for_go(self) -> None:
-        """Once; it comes once."""
+        """Once; it comes once, and after the word of the cgroups."""
         if self._waits:
             self._waits = False
+            self._hear_of_cgroups()
             self._hear()
+
+    def _hear_of_cgroups(self) -> bool:
+        """Whether that was not heard before."""
+        if self._entered:
+            return False
+        self._entered = True
+        self._hear()
+        return True
 
     def _hear(self) -> None:
         if channel.receive(self.sync) is None:

@@ -7,6 +7,7 @@ import signal
 import socket
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -379,15 +380,23 @@ def test_a_spare_init_that_is_killed_is_a_failure_of_its_shims(tmp_path: Path) -
         daemon.close()
 
 
-def test_a_failure_of_the_containers_own_is_told_after_go(daemon: Daemon) -> None:
+@pytest.mark.parametrize(
+    "what,word",
+    [
+        ({"process": process("nothing-of-that-name")}, "nothing-of-that-name"),
+        ({"mounts": (*MOUNTS, Mount("tmpfs", "tmpfs", "/odd", (), "size=bad"))}, "/odd"),
+    ],
+    ids=["program", "mount"],
+)
+def test_a_failure_of_the_containers_own_is_told_after_go(daemon: Daemon, what: dict[str, Any], word: str) -> None:
     """It has had its network then, whichever of daemon and init is faster."""
-    container = daemon.run(daemon.spec(process("nothing-of-that-name")))
+    container = daemon.run(replace(daemon.spec(process("true")), **what))
     container.expect(protocol.CREATED)
     container.control.settimeout(0.3)
     with pytest.raises(TimeoutError):
         channel.receive(container.control)
     container.tell(protocol.GO)
-    assert "nothing-of-that-name" in container.expect(protocol.FAILED)["text"]
+    assert word in container.expect(protocol.FAILED)["text"]
     container.ended()
 
 
