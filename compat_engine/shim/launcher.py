@@ -27,6 +27,7 @@ from compat_engine.shim.spec import REHEARSAL
 
 _TAKEN, _CLOSED = b"t", b"c"  # what a spare shim says: it has a container; the daemon has closed its end
 _REST = 0.02  # seconds from a start to the fork of the next spare: a short command is over by then, its client too
+_DONE = "COMPAT_ENGINE_READ_ONLY"  # in the environment of a launcher that runs from its mount
 _PAUSE = 0.1  # seconds, after a spare that died without a word
 
 _launcher = 0
@@ -63,12 +64,12 @@ def main(fd: int) -> NoReturn:
 def _run_read_only(fd: int) -> None:
     """Go on from a read-only mount of the interpreter. Between setns and execve, and with --init for good, a process of ours
     runs inside a container, whose root could otherwise open /proc/PID/exe and write to the host's python through it."""
-    if os.statvfs("/proc/self/exe").f_flag & os.ST_RDONLY:
+    if os.environ.get(_DONE):  # not the mount itself is asked: the host's may be read-only too, and not for long
         return
     own = mounts.open_tree("/proc/self/exe", recursive=False)  # in no namespace: nobody gets at it to change that
     mounts.mount_setattr(own, mounts.MOUNT_ATTR_RDONLY)
     os.set_inheritable(fd, True)
-    os.execve(own, [sys.executable, *sys.orig_argv[1:]], dict(os.environ))
+    os.execve(own, [sys.executable, *sys.orig_argv[1:]], {**os.environ, _DONE: "1"})
 
 
 def _reap(number: int, frame: object) -> None:

@@ -5,6 +5,8 @@ import re
 import shutil
 import signal
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -448,3 +450,19 @@ def test_the_interpreter_in_a_container_is_read_only(daemon: Daemon) -> None:
     assert os.statvfs(f"/proc/{container.pid}/exe").f_flag & os.ST_RDONLY
     with pytest.raises(OSError, match="Read-only file system"):
         os.chmod(f"/proc/{container.pid}/exe", 0o755)
+
+
+def test_a_host_that_is_read_only_for_a_while_changes_nothing_of_that() -> None:
+    script = """
+import os, subprocess, sys
+sys.path.insert(0, sys.argv[1])
+from compat_engine.shim.launcher import _run_read_only
+_run_read_only(0)
+subprocess.run(["mount", "-o", "remount,bind,rw", sys.argv[2]], check=True)
+print(os.statvfs(sys.argv[2]).f_flag & os.ST_RDONLY, os.statvfs("/proc/self/exe").f_flag & os.ST_RDONLY)
+"""
+    interpreter, root = os.path.realpath(sys.executable), str(Path(__file__).parents[2])
+    mounts = 'mount --bind "$1" "$1" && mount -o remount,bind,ro "$1" && exec "$1" -I -S -c "$2" "$3" "$1"'
+    command = ["unshare", "-m", "sh", "-c", mounts, "sh", interpreter, script, root]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False)
+    assert done.stdout.split() == ["0", str(os.ST_RDONLY)], done.stderr
