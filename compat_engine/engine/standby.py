@@ -44,7 +44,7 @@ class Standby:
 
     def __init__(self) -> None:
         self._ready: _Ready | None = None
-        self._expiring: asyncio.Task[None] | None = None
+        self._leaving: set[asyncio.Task[None]] = set()
 
     def offer(self, engine: Engine, container: Container) -> None:
         """Make it ready, when nothing speaks against it; returns at once."""
@@ -69,9 +69,11 @@ class Standby:
             await ready.undo.aclose()
 
     async def close(self) -> None:
-        """At the end of the daemon."""
+        """At the end of the daemon, which waits for what is being dismissed as well."""
         if self._ready:
             await self.dismiss(self._ready.container)
+        if self._leaving:
+            await asyncio.wait(self._leaving)
 
     def _leave(self, container: Container) -> _Ready | None:
         ready = self._ready
@@ -82,7 +84,9 @@ class Standby:
         return ready
 
     def _expired(self, container: Container) -> None:
-        self._expiring = asyncio.create_task(self._give_up(container))
+        leaving = asyncio.create_task(self._give_up(container))
+        self._leaving.add(leaving)
+        leaving.add_done_callback(self._leaving.discard)
 
     async def _give_up(self, container: Container) -> None:
         async with container.lock:

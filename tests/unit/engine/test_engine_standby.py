@@ -125,6 +125,21 @@ async def test_the_end_of_the_daemon_dismisses_it(engine: Engine, maker: Maker) 
     assert maker.made == maker.undone == ["one"]
 
 
+async def test_the_end_of_the_daemon_waits_for_one_that_expires(
+    engine: Engine, maker: Maker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(standby, "SECONDS", 0.0)
+    maker.pause.clear()
+    engine.standby.offer(engine, await add(engine, "one"))
+    await asyncio.sleep(0.01)
+    closing = asyncio.create_task(engine.standby.close())
+    await asyncio.sleep(0.01)
+    assert not closing.done()
+    maker.pause.set()
+    await closing
+    assert maker.undone == ["one"]
+
+
 @pytest.mark.parametrize(
     "host",
     [
