@@ -22,8 +22,6 @@ from compat_engine.kernel.process import find_title
 from compat_engine.shim import cgroupfs, channel, protocol
 from compat_engine.shim.monitor import Shim, become_shim
 from compat_engine.shim.monitor import main as shim_main
-from compat_engine.shim.plan import Plan
-from compat_engine.shim.spec import REHEARSAL
 
 _TAKEN, _CLOSED = b"t", b"c"  # what a spare shim says: it has a container; the daemon has closed its end
 _REST = 0.02  # seconds from a start to the fork of the next spare: a short command is over by then, its client too
@@ -117,7 +115,6 @@ def _wait_for_run(daemon: channel.Socket, launcher: int) -> NoReturn:
     """In the forked shim. launcher: the pipe to tell it."""
     become_shim()
     shim = Shim()
-    Plan.load(REHEARSAL.encode())
     while (received := channel.receive(daemon)) is not None:
         message, fds = received
         if message.get("op") == protocol.RUN and fds:

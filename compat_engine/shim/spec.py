@@ -238,7 +238,7 @@ def _spec(raw: dict[str, Any]) -> Spec:
     )
 
 
-# The memory it takes to read a spec is a shim's, and its init's, own before there is one to read.
+# The memory it takes to read a spec is an init's own before there is one to read; with execve that memory is gone.
 REHEARSAL = Spec(
     id="",
     process=Process((), ()),
