@@ -57,9 +57,11 @@ class Standby:
     async def take(self, engine: Engine, container: Container, attached: Attached, undo: AsyncExitStack) -> Created:
         """What `make_ready` gives, made before or now."""
         if (ready := self._leave(container)) and (created := await ready.making):
-            undo.push_async_callback(ready.undo.aclose)
-            await created.attach(attached)
-            return created
+            if not created.ended:  # else: killed, or out of memory; the next one may fare better
+                undo.push_async_callback(ready.undo.aclose)
+                await created.attach(attached)
+                return created
+            await ready.undo.aclose()
         return await make_ready(engine, container, attached, undo)
 
     async def dismiss(self, container: Container) -> None:

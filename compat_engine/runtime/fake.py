@@ -158,6 +158,7 @@ class FakeCreated:
     def __init__(self, runtime: "FakeRuntime", container: FakeContainer) -> None:
         self._runtime, self._container = runtime, container
         self.pid = container.main.pid
+        self.ended = False
 
     async def attach(self, attached: Sequence[tuple[socket.socket, Streams]]) -> None:
         for end, streams in attached:

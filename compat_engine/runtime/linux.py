@@ -36,6 +36,10 @@ class LinuxCreated:
     pid: int
     shim: Shim
 
+    @property
+    def ended(self) -> bool:
+        return self.shim.started.done()
+
     async def attach(self, attached: Sequence[tuple[socket.socket, Streams]]) -> None:
         with ExitStack() as ends, suppress(NotRunning):  # it has failed by itself; `go` tells how
             for end, _ in attached:

@@ -67,6 +67,10 @@ class Created(Protocol):
     def pid(self) -> int:
         """Of init, as the host sees it."""
 
+    @property
+    def ended(self) -> bool:
+        """Whether it is known to have left before `go`."""
+
     async def attach(self, attached: Sequence[tuple[socket, Streams]]) -> None:
         """Further clients, beside those of `create`: owns their ends likewise."""
 

@@ -367,6 +367,7 @@ async def test_a_supervisor_killed_during_a_start_leaves_nothing(linux: House) -
     os.kill(int((linux.tree.bundle(spec.id) / protocol.PID).read_text().split()[0]), signal.SIGKILL)
     with pytest.raises(StartFailed, match="supervisor"):
         await created.go()
+    assert created.ended
     assert not linux.tree.bundle(spec.id).exists()
     assert not any(os.path.exists(item.path) for item in spec.cgroups)
 

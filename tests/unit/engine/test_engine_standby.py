@@ -31,6 +31,7 @@ class Maker:
         self.pause = asyncio.Event()
         self.pause.set()
         self.error: Exception | None = None
+        self.ended = False
 
     async def __call__(self, engine: Engine, container: Container, attached: object, undo: AsyncExitStack) -> Any:
         undo.callback(self.undone.append, container.name)
@@ -89,6 +90,17 @@ async def test_what_fails_is_tried_again_by_the_start(engine: Engine, maker: Mak
     async with AsyncExitStack() as undo:
         assert cast(Any, await engine.standby.take(engine, container, (), undo)) is maker
     assert maker.made == ["one"]
+
+
+async def test_what_has_ended_meanwhile_is_made_again(engine: Engine, maker: Maker) -> None:
+    container = await add(engine, "one")
+    engine.standby.offer(engine, container)
+    await asyncio.sleep(0.01)
+    maker.ended = True
+    async with AsyncExitStack() as undo:
+        await engine.standby.take(engine, container, (), undo)
+        assert (maker.made, maker.undone) == (["one", "one"], ["one"])
+    assert maker.undone == ["one", "one"]
 
 
 async def test_one_at_a_time_and_not_for_long(engine: Engine, maker: Maker, monkeypatch: pytest.MonkeyPatch) -> None:
