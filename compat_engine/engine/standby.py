@@ -112,4 +112,5 @@ def _lasting(container: Container) -> bool:
     modes = (host.NetworkMode, host.PidMode, host.IpcMode)
     borrowed = record.links or any(mode.startswith("container:") for mode in modes)
     devices = host.Devices or host.Privileged
-    return not borrowed and not devices and all(point.type == "tmpfs" for point in record.mounts)
+    shared = host.IpcMode == "shareable"  # a mount on the host, which would outlive a daemon that is killed
+    return not borrowed and not devices and not shared and all(point.type == "tmpfs" for point in record.mounts)

@@ -158,6 +158,7 @@ async def test_the_end_of_the_daemon_waits_for_one_that_expires(
         {"NetworkMode": "container:other"},
         {"PidMode": "container:other"},
         {"IpcMode": "container:other"},
+        {"IpcMode": "shareable"},
         {"Privileged": True},
         {"Devices": [{"PathOnHost": "/dev/fuse", "PathInContainer": "/dev/fuse", "CgroupPermissions": "rwm"}]},
     ],
