@@ -11,6 +11,7 @@ from compat_engine.engine.endpoints import resolve
 from compat_engine.engine.health import watch
 from compat_engine.engine.monitor import Monitor
 from compat_engine.engine.parts import Engine
+from compat_engine.engine.prepare import release_shm
 from compat_engine.engine.registry import Container
 from compat_engine.errors import EngineError
 from compat_engine.runtime.protocol import Exit
@@ -25,6 +26,8 @@ async def recover(engine: Engine, monitor: Monitor) -> None:
     adopted = await engine.runtime.adopt(list(containers))
     ended = {exit.id: exit for exit in adopted.ended}
     for id, container in containers.items():
+        if id not in adopted.live:
+            release_shm(engine, container)  # of a start that was cut short
         if id in adopted.live:
             await _adopt(engine, container, adopted.live[id])
         elif id in ended:

@@ -48,7 +48,7 @@ class Standby:
 
     def offer(self, engine: Engine, container: Container) -> None:
         """Make it ready, when nothing speaks against it; returns at once."""
-        if self._ready is None and container.state.status == "created" and not container.lock.locked() and _lasting(container):
+        if self._ready is None and container.state.status == "created" and not container.lock.locked() and _suits(container):
             undo = AsyncExitStack()
             making = asyncio.create_task(_try(engine, container, undo))
             expiry = asyncio.get_running_loop().call_later(SECONDS, self._expired, container)
@@ -106,11 +106,11 @@ async def _try(engine: Engine, container: Container, undo: AsyncExitStack) -> Cr
         return None
 
 
-def _lasting(container: Container) -> bool:
-    """Whether all it is made from stays as it is until the start: nothing is the host's, or another container's."""
+def _suits(container: Container) -> bool:
+    """Whether all it is made from is the engine's own and stays as it is until the start, and nothing is left to be seen of one
+    that is dismissed: no mount point in its layer, no mount on the host, which a daemon that is killed would leave."""
     record, host = container.record, container.record.host_config
     modes = (host.NetworkMode, host.PidMode, host.IpcMode)
-    borrowed = record.links or any(mode.startswith("container:") for mode in modes)
-    devices = host.Devices or host.Privileged
-    shared = host.IpcMode == "shareable"  # a mount on the host, which would outlive a daemon that is killed
-    return not borrowed and not devices and not shared and all(point.type == "tmpfs" for point in record.mounts)
+    foreign = record.links or host.Devices or host.Privileged or any(mode.startswith("container:") for mode in modes)
+    seen = record.mounts or host.Tmpfs or host.IpcMode == "shareable"
+    return not foreign and not seen

@@ -59,7 +59,7 @@ class CrashingDaemon(Daemon):
         """Without volumes it is one that stands by for a start (engine/standby.py)."""
         body: dict[str, Any] = {"Image": "busybox", "Cmd": ["sleep", "1000"]}
         if volumes:
-            body |= {"Volumes": {"/data": {}}, "HostConfig": {"Binds": ["named:/named"]}}
+            body |= {"Volumes": {"/data": {}}, "HostConfig": {"Binds": ["named:/named"], "IpcMode": "shareable"}}
         status, answer = self.call("POST", f"/containers/create?name={NAME}", body)
         assert status == 201, answer
 
@@ -164,15 +164,19 @@ def test_start_from_standby(daemon: CrashingDaemon) -> None:
     assert crash_at_every_step(daemon, lambda: None, run, check) > 8
 
 
-def test_start(daemon: CrashingDaemon) -> None:
+@pytest.mark.parametrize("again", [True, False])
+def test_start(daemon: CrashingDaemon, again: bool) -> None:
+    """again: what was cut short is started before it is removed."""
+
     def before() -> None:
         if not daemon.state():
             daemon.create()
 
     def check() -> None:
         assert daemon.state() in ("created", "running"), daemon.state()
-        daemon.make_running()
-        assert daemon.exec() == 0
+        if again:
+            daemon.make_running()
+            assert daemon.exec() == 0
         removed(daemon)
 
     assert crash_at_every_step(daemon, before, lambda: daemon.call("POST", f"/containers/{NAME}/start"), check) > 5
