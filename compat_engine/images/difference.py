@@ -42,11 +42,23 @@ def _furniture(upper: str, path: str, view: Merged, stack: Sequence[int]) -> set
         if stat.S_ISDIR(status.st_mode):
             inside = _furniture(upper, below, view, view.child(stack, name) if lower is not None else [])
             found |= inside
-            if lower is None and all(f"{below}/{entry}" in inside for entry in os.listdir(full)):
+            bare = all(f"{below}/{entry}" in inside for entry in os.listdir(full))
+            if bare and (lower is None or _only_passed(full, status, lower)):
                 found.add(below)
         elif lower is None and (below == "etc/mtab" or (stat.S_ISREG(status.st_mode) and not status.st_size)):
             found.add(below)
     return found
+
+
+def _only_passed(path: str, status: os.stat_result, lower: os.stat_result) -> bool:
+    """Whether a directory is in the upper layer because of what is in it alone."""
+    if (status.st_mode, status.st_uid, status.st_gid) != (lower.st_mode, lower.st_uid, lower.st_gid):
+        return False
+    fd = os.open(path, _OPEN)
+    try:
+        return not is_opaque(fd)
+    finally:
+        os.close(fd)
 
 
 @dataclass(slots=True)

@@ -46,8 +46,12 @@ def test_instructions(docker: Docker, tag: str) -> None:
     assert docker("run", "--rm", "--network", "none", tag) == "changed"
 
 
-def test_nothing_written(docker: Docker, tag: str) -> None:
-    docker("commit", docker("create", IMAGE, "true"), tag)
+@pytest.mark.parametrize("started", [False, True])
+def test_nothing_written(docker: Docker, tag: str, started: bool) -> None:
+    container = docker("create", IMAGE, "true")
+    if started:
+        docker("start", "-a", container)
+    docker("commit", container, tag)
     image, parent = docker.inspect(tag, "image"), docker.inspect(IMAGE, "image")
     assert image["RootFS"]["Layers"] == parent["RootFS"]["Layers"]
     assert image["Id"] != parent["Id"]
