@@ -4,7 +4,7 @@ import errno
 import fcntl
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import NoReturn
 
@@ -39,6 +39,16 @@ class Forked:
             raise
         finally:
             theirs.close()
+
+    def begin(self, message: channel.Message) -> None:
+        """The word it waits for. Raises OSError when it has ended."""
+        channel.send(self.sync, message)
+
+    def end(self) -> None:
+        """Kill it; it is gone when this returns, and what it had mounted too."""
+        self.sync.close()
+        os.kill(self.pid, signal.SIGKILL)
+        os.waitpid(self.pid, 0)
 
 
 def _fork(cgroup: int) -> int:
@@ -98,27 +108,20 @@ class Child:
                 os.close(fd)
         self._begin(ours, kept)
 
-    def adopt(self, forked: Forked, message: channel.Message) -> None:
-        """Make one that waits ours: it gets `message` and its stdio. Raises OSError when it has ended."""
+    def adopt(self, forked: Forked) -> None:
+        """Make one that has begun ours, and give it its stdio."""
         stdio, kept = self._open_stdio()
-        try:
-            channel.send(forked.sync, message, stdio)
-        except OSError:
-            forked.sync.close()
-            for fd in kept:
-                os.close(fd)
-            raise
-        finally:
-            for fd in set(stdio):
-                os.close(fd)
-        self.pid = forked.pid
+        self.pid, self._sync = forked.pid, forked.sync
+        self.tell(protocol.STDIO, stdio)
+        for fd in set(stdio):
+            os.close(fd)
         self._begin(forked.sync, kept)
 
-    def tell(self, op: str) -> None:
+    def tell(self, op: str, fds: Sequence[int] = ()) -> None:
         """Send to the script; one that has ended meanwhile is no error, its end is reported anyway."""
         if self._sync is not None:
             try:
-                channel.send(self._sync, {"op": op})
+                channel.send(self._sync, {"op": op}, fds)
             except OSError as error:
                 if error.errno not in (errno.EPIPE, errno.ECONNRESET):
                     raise

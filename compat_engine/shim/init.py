@@ -18,7 +18,8 @@ _OF_INTERFACES = ("net.ipv4.conf.", "net.ipv6.conf.", "net.ipv4.neigh.", "net.ip
 def run(sync: channel.Socket) -> NoReturn:
     """Called in the forked child, maybe before there is a container for it; its shim is the other end of `sync`.
 
-    From there come begin, cgroups and go; created, (console), executing or failed go back. On v2 we were born in the cgroup.
+    From there come begin, stdio, cgroups and go; created, (console), executing or failed go back. On v2 we were born in the
+    cgroup.
     """
     try:
         os.setsid()
@@ -28,10 +29,7 @@ def run(sync: channel.Socket) -> NoReturn:
         received = channel.receive(sync)
         if received is None:
             os._exit(0)  # no container came
-        message, stdio = received
-        for number, fd in enumerate(stdio):
-            os.dup2(fd, number)
-            os.close(fd)
+        message, _ = received
         _start(Spec.load(files.read(message["spec"]).decode()), message["rootfs"], sync)
     except BaseException as error:  # the last line of defence of a forked child: it must leave here
         fail(sync, error)
@@ -71,33 +69,28 @@ class _Shim(rootfs.CgroupNamespace):
 
     def __init__(self, spec: Spec, sync: channel.Socket) -> None:
         self._spec, self.sync = spec, sync
-        self._entered = False
-        self._waits = spec.wait_for_go
+        self._due = [protocol.STDIO, protocol.CGROUPS, *((protocol.GO,) if spec.wait_for_go else ())]
 
     def ready(self) -> None:
         """Join the cgroups once the shim has made them, then take them as the roots of our cgroup namespace."""
-        if self._hear_of_cgroups():
+        if protocol.CGROUPS in self._due:
+            self._hear(protocol.CGROUPS)
             cgroups.join([item.path for item in self._spec.cgroups])
             _enter_one(self._spec.namespaces.cgroup, "cgroup", ns.CLONE_NEWCGROUP)
 
     def wait_for_go(self) -> None:
-        """Once; it comes once, and after the word of the cgroups."""
-        if self._waits:
-            self._waits = False
-            self._hear_of_cgroups()
-            self._hear()
+        self._hear(protocol.GO)
 
-    def _hear_of_cgroups(self) -> bool:
-        """Whether that was not heard before."""
-        if self._entered:
-            return False
-        self._entered = True
-        self._hear()
-        return True
-
-    def _hear(self) -> None:
-        if channel.receive(self.sync) is None:
-            os._exit(1)  # the shim is gone, and with it the reason to go on
+    def _hear(self, op: str) -> None:
+        """Up to `op`, unless it was heard before: each comes once, and in this order."""
+        while op in self._due:
+            received = channel.receive(self.sync)
+            if received is None:
+                os._exit(1)  # the shim is gone, and with it the reason to go on
+            self._due.pop(0)
+            for number, fd in enumerate(received[1]):
+                os.dup2(fd, number)
+                os.close(fd)
 
 
 def _enter_namespaces(spec: Spec) -> None:

@@ -39,7 +39,6 @@ Clients = list[tuple[channel.Socket, channel.Message]]
 
 def main(shim: "Shim", path: str, control: channel.Socket, attached: Clients, starting: int) -> NoReturn:
     """The life of a shim with its container. path: the bundle. starting: a descriptor to close when the start is over."""
-    set_title("ce-shim", ("compat-engine-shim", path))
     bundle = Bundle(path)
     try:
         shim.begin(bundle, control, attached, starting)
@@ -90,6 +89,11 @@ class Shim(Watcher):
         self._bundle, self._control, self._starting = bundle, control, starting
         self._connections.add(control)
         try:
+            with step("bundle", "unable to prepare the bundle"):
+                self._bundle.prepare()
+            if self._spare is not None:
+                self._tell_to_begin(self._spare)  # it has more to do than we
+            set_title("ce-shim", ("compat-engine-shim", bundle.path))
             self._plan = Plan.load(self._bundle.plan())
             self._going = not self._plan.wait_for_go
             self._begin_container(attached)
@@ -99,12 +103,9 @@ class Shim(Watcher):
             self._abandon(unexpected(error))
 
     def _begin_container(self, attached: Clients) -> None:
-        with step("bundle", "unable to prepare the bundle"):
-            self._bundle.prepare()
         forked = self._fork_init()
         self._main = Child(self.loop, "", self._plan.stream, self)
-        with step(protocol.SHIM, "the spare init has ended"):
-            self._main.adopt(forked, {"op": protocol.BEGIN, "spec": self._bundle.spec_path, "rootfs": self._bundle.rootfs})
+        self._main.adopt(forked)
         self._children[forked.pid] = self._main
         try:  # all this while init is at work already
             cgroups.make(self._plan.cgroups)
@@ -115,24 +116,31 @@ class Shim(Watcher):
             self._main.kill(failure)
         self._open(attached)
 
+    def _tell_to_begin(self, forked: Forked) -> None:
+        with step(protocol.SHIM, "the spare init has ended"):
+            forked.begin({"op": protocol.BEGIN, "spec": self._bundle.spec_path, "rootfs": self._bundle.rootfs})
+
     def _fork_init(self) -> Forked:
-        """The spare one, where it can be what the plan wants."""
+        """One that has begun: the spare, where it can be what the plan wants."""
         cgroup = cgroups.birthplace(self._plan.directories)
         try:
-            if self._spare is not None:
+            spare, self._spare = self._spare, None
+            if spare is not None:
                 if cgroup < 0 and self._plan.pid_namespace == "new":
-                    return self._spare
-                self._drop_spare(self._spare)
+                    return spare
+                self._drop_spare(spare)
             self._enter_pid_namespace(self._plan.pid_namespace)
             with step("fork", "unable to start the container's init"):
-                return Forked(init.run, cgroup)
+                forked = Forked(init.run, cgroup)
+            self._tell_to_begin(forked)
+            return forked
         finally:
             if cgroup >= 0:
                 os.close(cgroup)
 
     def _drop_spare(self, spare: Forked) -> None:
         """The pid namespace it was the first in ends with it."""
-        spare.sync.close()
+        spare.end()
         self._new_pids = False
         with step("namespaces", "unable to leave the pid namespace"):
             ns.join("/proc/self/ns/pid", ns.CLONE_NEWPID)
@@ -194,6 +202,8 @@ class Shim(Watcher):
 
     def _abandon(self, failure: Failure) -> None:
         """Nothing of a failed start is left when the daemon hears of it."""
+        if self._spare is not None:
+            self._spare.end()
         self._clean()
         self._connections.broadcast(failure.message())
         self._depart()

@@ -49,8 +49,8 @@ RUN, CREATED, GO, STARTED, FAILED, EXITED = "run", "created", "go", "started", "
 SIGNAL, RESIZE, ATTACH, WATCH, HELLO, STATE = "signal", "resize", "attach", "watch", "hello", "state"
 EXEC, EXEC_STARTED, EXEC_FAILED, EXEC_EXITED = "exec", "exec-started", "exec-failed", "exec-exited"
 
-# between shim and init, on a socket that closes at execve. begin {spec, rootfs} +fds: paths, and what becomes 0, 1 and 2;
+# between shim and init, on a socket that closes at execve. begin {spec, rootfs}: their paths; stdio +fds: what becomes 0, 1, 2;
 # cgroups: they are made; go and failed {...} as above
-BEGIN, CGROUPS, CONSOLE, EXECUTING = "begin", "cgroups", "console", "executing"
+BEGIN, STDIO, CGROUPS, CONSOLE, EXECUTING = "begin", "stdio", "cgroups", "console", "executing"
 
 SHIM = "shim"  # the step of a failure that is the shim's own: another one may do
