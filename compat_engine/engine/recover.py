@@ -26,11 +26,11 @@ async def recover(engine: Engine, monitor: Monitor) -> None:
     adopted = await engine.runtime.adopt(list(containers))
     ended = {exit.id: exit for exit in adopted.ended}
     for id, container in containers.items():
-        if id not in adopted.live:
-            release_shm(engine, container)  # of a start that was cut short
         if id in adopted.live:
             await _adopt(engine, container, adopted.live[id])
-        elif id in ended:
+            continue
+        release_shm(engine, container)  # of a start that was cut short
+        if id in ended:
             if ended[id].time != container.state.finished_at:  # else: recorded already, and the runtime not yet told
                 await monitor.record(container, ended[id])
         elif container.state.status == "restarting":

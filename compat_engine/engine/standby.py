@@ -55,7 +55,7 @@ class Standby:
             self._ready = _Ready(container, undo, making, expiry)
 
     async def take(self, engine: Engine, container: Container, attached: Attached, undo: AsyncExitStack) -> Created:
-        """What `make_ready` gives, made before or now."""
+        """What `make_ready` gives, and raises; made before or now."""
         if (ready := self._leave(container)) and (created := await ready.making):
             if not created.ended:  # else: killed, or out of memory; the next one may fare better
                 undo.push_async_callback(ready.undo.aclose)

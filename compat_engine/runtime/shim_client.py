@@ -198,7 +198,7 @@ class Shim:
                 log.warning("container %s has lost its supervisor: %s", self.id, error)
 
     def _end(self, exit: Exit) -> None:
-        self._fail_start(StartFailed(0, "shim", "the process ended before it was started"))
+        self._fail_start(StartFailed(0, protocol.SHIM, "the process ended before it was started"))
         _fail(self.state, NotRunning(self.id))
         self._fail_execs()
         self._ended = True

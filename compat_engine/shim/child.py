@@ -22,15 +22,16 @@ Script = Callable[[tuple[int, int, int], channel.Socket], NoReturn]
 
 
 class Forked:
-    """A child that waits for word on its end of `sync` before it does anything."""
+    """A child that runs a script, which talks over its end of `sync`."""
 
     __slots__ = ("pid", "sync")
 
     def __init__(self, script: Callable[[channel.Socket], NoReturn], cgroup: int = -1) -> None:
-        """Fork it, born in the v2 cgroup `cgroup` unless that is -1. Raises OSError, as kernel.clone."""
+        """Fork it, born in the v2 cgroup `cgroup` unless that is -1. Raises OSError: ENOMEM when the pid namespace it belongs in
+        has ended, and those of kernel.clone."""
         self.sync, theirs = channel.pair()
         try:
-            self.pid = _fork(cgroup)
+            self.pid = os.fork() if cgroup < 0 else fork_into(cgroup)
             if self.pid == 0:
                 self.sync.close()
                 script(theirs)
@@ -41,7 +42,7 @@ class Forked:
             theirs.close()
 
     def begin(self, message: channel.Message) -> None:
-        """The word it waits for. Raises OSError when it has ended."""
+        """Give it the word it waits for. Raises OSError when it has ended."""
         channel.send(self.sync, message)
 
     def end(self) -> None:
@@ -49,10 +50,6 @@ class Forked:
         self.sync.close()
         os.kill(self.pid, signal.SIGKILL)
         os.waitpid(self.pid, 0)
-
-
-def _fork(cgroup: int) -> int:
-    return os.fork() if cgroup < 0 else fork_into(cgroup)
 
 
 class Watcher:
@@ -87,35 +84,26 @@ class Child:
         self._sync: channel.Socket | None = None
 
     def fork(self, script: Script, cgroup: int) -> None:
-        """Run `script` in a child of ours, born in the v2 cgroup `cgroup` unless that is -1. Raises OSError: ENOMEM when the
-        pid namespace it belongs in has ended, and those of kernel.clone."""
-        ours, theirs = channel.pair()
+        """Run `script`, which has its stdio from the first, in a child of ours. cgroup and errors: as Forked."""
         stdio, kept = self._open_stdio()
         try:
-            self.pid = _fork(cgroup)
+            forked = Forked(lambda sync: script(stdio, sync), cgroup)
         except OSError:
-            ours.close()
             for fd in kept:
                 os.close(fd)
             raise
-        else:
-            if self.pid == 0:
-                ours.close()
-                script(stdio, theirs)
         finally:
-            theirs.close()
             for fd in set(stdio):
                 os.close(fd)
-        self._begin(ours, kept)
+        self._watch(forked, kept)
 
     def adopt(self, forked: Forked) -> None:
-        """Make one that has begun ours, and give it its stdio."""
+        """Make one that has begun ours, and give it its stdio; one that has ended meanwhile is no error."""
         stdio, kept = self._open_stdio()
-        self.pid, self._sync = forked.pid, forked.sync
+        self._watch(forked, kept)
         self.tell(protocol.STDIO, stdio)
         for fd in set(stdio):
             os.close(fd)
-        self._begin(forked.sync, kept)
 
     def tell(self, op: str, fds: Sequence[int] = ()) -> None:
         """Send to the script; one that has ended meanwhile is no error, its end is reported anyway."""
@@ -160,12 +148,13 @@ class Child:
             os.close(self.pidfd)
             self.pidfd = -1
 
-    def _begin(self, sync: channel.Socket, kept: tuple[int, ...]) -> None:
+    def _watch(self, forked: Forked, kept: tuple[int, ...]) -> None:
+        """kept: our ends of its stdio."""
+        self.pid, self._sync = forked.pid, forked.sync
         self.pidfd = os.pidfd_open(self.pid)
         self._connect(kept)
-        sync.setblocking(False)
-        self._sync = sync
-        self._loop.add(sync.fileno(), IN, self._on_sync)
+        forked.sync.setblocking(False)
+        self._loop.add(forked.sync.fileno(), IN, self._on_sync)
 
     def _open_stdio(self) -> tuple[tuple[int, int, int], tuple[int, ...]]:
         """(the child's three descriptors, ours: stdout, stderr and, when stdin is open, stdin)."""

@@ -102,7 +102,7 @@ def _spare(daemon: channel.Socket) -> bytes:
 
 
 def _wait_for_either(started: int, wanted: int) -> None:
-    """The processors are the new container's until it has started, unless the next one is wanted before that."""
+    """The processors are the new container's until a moment after it has started, unless the next one is wanted before that."""
     poll = select.poll()
     poll.register(started, 0)  # its end is always reported
     poll.register(wanted, select.POLLIN)

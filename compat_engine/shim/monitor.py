@@ -117,7 +117,7 @@ class Shim(Watcher):
         self._open(attached)
 
     def _tell_to_begin(self, forked: Forked) -> None:
-        with step(protocol.SHIM, "the spare init has ended"):
+        with step(protocol.SHIM, "init has ended before it was told to begin"):
             forked.begin({"op": protocol.BEGIN, "spec": self._bundle.spec_path, "rootfs": self._bundle.rootfs})
 
     def _fork_init(self) -> Forked:

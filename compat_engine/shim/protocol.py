@@ -30,8 +30,8 @@ client's stdin (and of the container's when stdin_once). The shim shuts it down 
 While ATTACH_BUFFER bytes wait for a client the process is held back, as by a pipe that is full: a slow reader loses nothing.
 Once the process has ended, a client that takes nothing for STALL_SECONDS is cut off.
 
-<bundle>/ holds spec.json (read by the shim), shim.sock, pid ("shim-pid init-pid\n" once created, then "started\n") and
-exit.json ({"code", "oom", "time"}; written by tmp + rename, time in RFC 3339 with nanoseconds).
+<bundle>/ holds spec.json (its first line for the shim, all for init), shim.sock, pid ("shim-pid init-pid\n" once created, then
+"started\n") and exit.json ({"code", "oom", "time"}; written by tmp + rename, time in RFC 3339 with nanoseconds).
 exit code: 0..255, 128 + signal when killed. Exec exit codes likewise. `step` of a failure is one word; text a sentence.
 """
 
