@@ -14,7 +14,7 @@ from contextlib import AsyncExitStack
 from aiohttp import web
 
 from compat_engine import __version__
-from compat_engine.api.app import make_app, make_runner
+from compat_engine.api.app import make_dispatcher, make_runner
 from compat_engine.config import Config, Settings
 from compat_engine.engine import logconfig
 from compat_engine.engine.containers.stop import end
@@ -167,8 +167,10 @@ def _is_daemon(pid: int) -> bool:
         return False
 
 
-async def _serve(config: Config, engine: Engine, stack: AsyncExitStack) -> web.AppRunner:
-    runner = make_runner(make_app(engine))
+async def _serve(config: Config, engine: Engine, stack: AsyncExitStack) -> web.ServerRunner:
+    dispatcher = make_dispatcher(engine)
+    stack.push_async_callback(dispatcher.settle)
+    runner = make_runner(dispatcher)
     await runner.setup()
     stack.push_async_callback(runner.cleanup)
     for host in config.hosts:

@@ -28,7 +28,7 @@ class Session(Protocol):
     async def run(self, duplex: Duplex) -> None: ...
 
 
-async def hijack(request: web.Request, session: Session) -> web.StreamResponse:
+async def hijack(request: web.BaseRequest, session: Session) -> web.StreamResponse:
     """Run `session` on the request's connection, which ends with it. With an Upgrade header the head is a 101, else a 200.
     What the client sends once it has seen the head is the process's input.
 
@@ -47,15 +47,16 @@ async def hijack(request: web.Request, session: Session) -> web.StreamResponse:
     return Hijacked(connection.upgraded)
 
 
-def check_websocket(request: web.Request) -> None:
+def check_websocket(request: web.BaseRequest) -> None:
     """Before a session is opened. Raises InvalidParameter when the request is no websocket handshake."""
     if not web.WebSocketResponse().can_prepare(request).ok:
         raise InvalidParameter("not websocket protocol")
 
 
-async def hijack_websocket(request: web.Request, session: Session) -> web.StreamResponse:
+async def hijack_websocket(request: web.BaseRequest, session: Session) -> web.StreamResponse:
     """The same over a websocket; its frames carry plain bytes, never stdcopy frames (text before 1.28)."""
     socket = web.WebSocketResponse(compress=False)
+    socket.headers.update(request[HEADERS])
     await socket.prepare(request)
     duplex = WebSocketDuplex(socket, text=request[VERSION] < (1, 28), framed=not session.tty)
     try:
@@ -219,7 +220,7 @@ class Hijacked(web.StreamResponse):
         return None
 
 
-def _switch(request: web.Request, tty: bool) -> Connection:
+def _switch(request: web.BaseRequest, tty: bool) -> Connection:
     transport = request.transport
     if transport is None:
         raise ConnectionResetError("the client has left")

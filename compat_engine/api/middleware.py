@@ -37,7 +37,7 @@ access = logging.getLogger("compat_engine.access")
 
 
 class Dispatcher:
-    """The application's only handler. Knows the routes, and the requests that outlive their clients."""
+    """The server's only handler. Knows the routes, and the requests that outlive their clients."""
 
     def __init__(self, engine: Engine, router: Router) -> None:
         self._engine = engine
@@ -51,25 +51,23 @@ class Dispatcher:
             "Server": f"Docker/{__version__} ({platform.system().lower()})",
         }
 
-    async def __call__(self, request: web.Request) -> web.StreamResponse:
+    async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
         started = time.monotonic()
         response = await self._respond(request)
+        if not response.prepared:
+            response.headers.update(self.headers)
         if access.isEnabledFor(logging.DEBUG):
             milliseconds = (time.monotonic() - started) * 1000
             access.debug("method=%s path=%s status=%d ms=%.1f", request.method, request.path_qs, response.status, milliseconds)
         return response
 
-    async def add_headers(self, request: web.Request, response: web.StreamResponse) -> None:
-        """Signal before the head of any answer is written."""
-        response.headers.update(self.headers)
-
-    async def settle(self, app: web.Application) -> None:
+    async def settle(self) -> None:
         """At the end of the daemon: what still runs without a client is cancelled."""
         for task in self._unattended:
             task.cancel()
         await asyncio.gather(*self._unattended, return_exceptions=True)
 
-    async def _respond(self, request: web.Request) -> web.StreamResponse:
+    async def _respond(self, request: web.BaseRequest) -> web.StreamResponse:
         try:
             return await self._route(request)
         except EngineError as error:
@@ -84,7 +82,7 @@ class Dispatcher:
             log.exception("%s %s failed", request.method, request.path)
             return error_response(error)
 
-    async def _route(self, request: web.Request) -> web.StreamResponse:
+    async def _route(self, request: web.BaseRequest) -> web.StreamResponse:
         if request.method == "OPTIONS":
             return web.Response()
         if "//" in request.path or ("/." in request.path and _cleaned(request.path) != request.path):
@@ -149,7 +147,7 @@ def _json_message(status: int, message: str) -> web.Response:
     return web.Response(status=status, body=error_body(message), content_type="application/json")
 
 
-def _location(request: web.Request) -> str:
+def _location(request: web.BaseRequest) -> str:
     path, query = _cleaned(request.rel_url.raw_path), request.rel_url.raw_query_string
     return f"{path}?{query}" if query else path
 

@@ -20,32 +20,32 @@ _INT64: Final = range(-(1 << 63), 1 << 63)
 _MEDIA_TYPE: Final = re.compile(r"[\w!#$&^.+*'`|~%-]+(/[\w!#$&^.+*'`|~%-]+)?")
 
 
-def text(request: web.Request, name: str, default: str = "") -> str:
+def text(request: web.BaseRequest, name: str, default: str = "") -> str:
     return request[QUERY].get(name, default)
 
 
-def variable(request: web.Request, name: str) -> str:
+def variable(request: web.BaseRequest, name: str) -> str:
     """A variable of the route's path, percent-decoded."""
     return request[VARIABLES][name]
 
 
-def boolean(request: web.Request, name: str, default: bool = False) -> bool:
+def boolean(request: web.BaseRequest, name: str, default: bool = False) -> bool:
     """False for "", 0, no, false, none in any case; true for every other word; `default` when absent."""
     word = request[QUERY].get(name)
     return default if word is None else word.strip().lower() not in _FALSE
 
 
-def integer(request: web.Request, name: str) -> int | None:
+def integer(request: web.BaseRequest, name: str) -> int | None:
     """None when absent or empty. Raises InvalidParameter with Go's text."""
     word = text(request, name)
     return go_integer(word, "Atoi") if word else None
 
 
-def required_integer(request: web.Request, name: str) -> int:
+def required_integer(request: web.BaseRequest, name: str) -> int:
     return go_integer(text(request, name), "Atoi")
 
 
-def size(request: web.Request) -> tuple[int, int]:
+def size(request: web.BaseRequest) -> tuple[int, int]:
     """(rows, columns) of a terminal, from `h` and `w`. Raises InvalidParameter."""
     rows, columns = required_integer(request, "h"), required_integer(request, "w")
     for name, value in (("height", rows), ("width", columns)):
@@ -54,7 +54,7 @@ def size(request: web.Request) -> tuple[int, int]:
     return rows, columns
 
 
-def timestamp(request: web.Request, name: str) -> int | None:
+def timestamp(request: web.BaseRequest, name: str) -> int | None:
     """Nanoseconds since the epoch from `seconds[.fraction]`; None when absent or empty."""
     word = text(request, name)
     if not word:
@@ -64,7 +64,7 @@ def timestamp(request: web.Request, name: str) -> int | None:
     return whole * 1_000_000_000 + (go_integer(f"{fraction:0<9}"[:9], "ParseInt") if fraction else 0)
 
 
-def filters(request: web.Request, allowed: Collection[str] | None = None) -> dict[str, list[str]]:
+def filters(request: web.BaseRequest, allowed: Collection[str] | None = None) -> dict[str, list[str]]:
     """Both forms: {"k": {"v": true}} and {"k": ["v"]}. Raises InvalidParameter for another form or a key not in `allowed`."""
     word = text(request, "filters")
     if not word:
@@ -80,13 +80,13 @@ def filters(request: web.Request, allowed: Collection[str] | None = None) -> dic
     return found
 
 
-async def body(request: web.Request, model: type[W]) -> W:
+async def body(request: web.BaseRequest, model: type[W]) -> W:
     """The JSON body, brought up from the request's version; an empty body is the zero value. Raises InvalidParameter."""
     raw = await json_body(request)
     return model.parse(raw)
 
 
-async def json_body(request: web.Request, required: bool = False) -> object:
+async def json_body(request: web.BaseRequest, required: bool = False) -> object:
     """Decoded, of the newest version; None for no body. Raises InvalidParameter for other content types and trailing text."""
     data = await request.read()
     content_type = request.headers.get("Content-Type", "")

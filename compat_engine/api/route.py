@@ -11,7 +11,7 @@ from multidict import MultiDict
 from compat_engine.engine.parts import Engine
 
 Version = tuple[int, ...]
-Handler = Callable[[web.Request, Engine], Awaitable[web.StreamResponse]]
+Handler = Callable[[web.BaseRequest, Engine], Awaitable[web.StreamResponse]]
 
 OLDEST: Final = (1, 24)
 NEWEST: Final = (1, 56)

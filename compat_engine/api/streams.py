@@ -9,7 +9,7 @@ from typing import Any, Final
 import msgspec
 from aiohttp import web
 
-from compat_engine.api.route import ROUTE, VERSION
+from compat_engine.api.route import HEADERS, ROUTE, VERSION
 from compat_engine.api.versions import downgrade, has_downgrades
 from compat_engine.errors import EngineError
 
@@ -21,12 +21,12 @@ STDOUT: Final = 1
 STDERR: Final = 2
 
 
-def answer(request: web.Request, data: Any, status: int = 200) -> web.Response:
+def answer(request: web.BaseRequest, data: Any, status: int = 200) -> web.Response:
     """A JSON answer: `data` is plain JSON values, or JSON already encoded."""
     return web.Response(status=status, body=rendered(request, data), content_type="application/json")
 
 
-def rendered(request: web.Request, data: Any) -> bytes:
+def rendered(request: web.BaseRequest, data: Any) -> bytes:
     """`data` in the request's version."""
     if has_downgrades(request[ROUTE], request[VERSION]):
         data = downgrade(request[ROUTE], request[VERSION], msgspec.json.decode(data) if isinstance(data, bytes) else data)
@@ -41,20 +41,22 @@ def error_body(message: str) -> bytes:
     return encode({"message": message}) + b"\n"
 
 
-def stream_type(request: web.Request, tty: bool) -> str:
+def stream_type(request: web.BaseRequest, tty: bool) -> str:
     """Content type of logs and of an upgraded connection."""
     return MULTIPLEXED if not tty and request[VERSION] >= (1, 42) else RAW
 
 
-async def send(request: web.Request, response: web.Response) -> None:
+async def send(request: web.BaseRequest, response: web.Response) -> None:
     """At once, for a handler that has more to do."""
+    response.headers.update(request[HEADERS])
     await response.prepare(request)
     await response.write_eof()
 
 
-async def start(request: web.Request, content_type: str, headers: Mapping[str, str] | None = None) -> web.StreamResponse:
+async def start(request: web.BaseRequest, content_type: str, headers: Mapping[str, str] | None = None) -> web.StreamResponse:
     """The head, sent at once; the body follows by `write`."""
     response = web.StreamResponse(headers={"Content-Type": content_type, **(headers or {})})
+    response.headers.update(request[HEADERS])
     if request.version >= (1, 1):
         response.enable_chunked_encoding()
     await response.prepare(request)
@@ -62,7 +64,7 @@ async def start(request: web.Request, content_type: str, headers: Mapping[str, s
 
 
 async def chunks(
-    request: web.Request, source: AsyncIterator[bytes], content_type: str, headers: Mapping[str, str] | None = None
+    request: web.BaseRequest, source: AsyncIterator[bytes], content_type: str, headers: Mapping[str, str] | None = None
 ) -> web.StreamResponse:
     """Send what `source` yields as it comes. An error before the first chunk is an ordinary one."""
     async with _closing(source):
@@ -75,7 +77,7 @@ async def chunks(
     return response
 
 
-async def frames(request: web.Request, source: AsyncIterator[bytes], content_type: str) -> web.StreamResponse:
+async def frames(request: web.BaseRequest, source: AsyncIterator[bytes], content_type: str) -> web.StreamResponse:
     """As `chunks`, but the head goes out before the first frame exists (logs -f of a silent container)."""
     async with _closing(source):
         response = await start(request, content_type)
@@ -85,7 +87,7 @@ async def frames(request: web.Request, source: AsyncIterator[bytes], content_typ
 
 
 async def progress(
-    request: web.Request, source: AsyncIterator[Mapping[str, Any]], always_in_band: bool = False
+    request: web.BaseRequest, source: AsyncIterator[Mapping[str, Any]], always_in_band: bool = False
 ) -> web.StreamResponse:
     """JSON lines of a pull, load, import or build. An error before the first is an ordinary one, later it travels in-band.
 
@@ -159,7 +161,7 @@ class Unframe:
         return b"".join(out)
 
 
-async def _rest(request: web.Request, response: web.StreamResponse, source: AsyncIterator[bytes]) -> None:
+async def _rest(request: web.BaseRequest, response: web.StreamResponse, source: AsyncIterator[bytes]) -> None:
     """Too late for a status: an error cuts the chunked body short, which every client notices."""
     try:
         async for chunk in source:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from compat_engine.api.app import make_app, make_runner
+from compat_engine.api.app import make_dispatcher, make_runner
 from compat_engine.config import Config
 from compat_engine.engine.events import Events
 from compat_engine.engine.execs import Execs
@@ -114,7 +114,8 @@ async def api(tmp_path: Path) -> AsyncIterator[Api]:
         execs=Execs(events), cgroups=SimpleNamespace(version=1, has=lambda file, parent: True),
         images=SimpleNamespace(all=list, find=no_image), networks=SimpleNamespace(endpoints=lambda id: {}),
     )  # fmt: skip
-    runner = make_runner(make_app(engine))  # type: ignore[arg-type]
+    dispatcher = make_dispatcher(engine)  # type: ignore[arg-type]
+    runner = make_runner(dispatcher)
     await runner.setup()
     socket = str(tmp_path / "api.sock")
     await web.UnixSite(runner, socket).start()
@@ -123,4 +124,5 @@ async def api(tmp_path: Path) -> AsyncIterator[Api]:
     for writer in found.writers:
         writer.close()
     await runner.cleanup()
+    await dispatcher.settle()
     records.close()

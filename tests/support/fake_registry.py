@@ -15,7 +15,7 @@ OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 OCI_INDEX = "application/vnd.oci.image.index.v1+json"
 OCI_CONFIG = "application/vnd.oci.image.config.v1+json"
 OCI_LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
-Lie = Callable[[web.Request, bytes], Awaitable[web.StreamResponse | None]]
+Lie = Callable[[web.BaseRequest, bytes], Awaitable[web.StreamResponse | None]]
 
 
 @dataclass
@@ -27,7 +27,7 @@ class FakeRegistry:
     seen: list[str] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
     on_blob: Lie | None = None
-    on_any: Callable[[web.Request], Awaitable[web.StreamResponse | None]] | None = None
+    on_any: Callable[[web.BaseRequest], Awaitable[web.StreamResponse | None]] | None = None
     uploads: dict[str, bytearray] = field(default_factory=dict)
     port: int = 0
 
@@ -77,7 +77,7 @@ class FakeRegistry:
         self.blobs[digest(content)] = content
         return {"mediaType": media_type, "digest": digest(content), "size": len(content)}
 
-    async def handle(self, request: web.Request) -> web.StreamResponse:
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         self.seen.append(f"{request.method} {request.path}")
         self.headers.append(dict(request.headers))
         if self.on_any is not None and (answer := await self.on_any(request)) is not None:
@@ -94,7 +94,7 @@ class FakeRegistry:
         repository, kind, name = path.rsplit("/", 2)
         return await (self._manifest(request, repository, name) if kind == "manifests" else self._get_blob(request, name))
 
-    async def _manifest(self, request: web.Request, repository: str, name: str) -> web.StreamResponse:
+    async def _manifest(self, request: web.BaseRequest, repository: str, name: str) -> web.StreamResponse:
         if request.method == "PUT":
             found = self.put(repository, name, request.content_type, await request.read())
             return web.Response(status=201, headers={"Docker-Content-Digest": found})
@@ -103,7 +103,7 @@ class FakeRegistry:
         media_type, content = self.manifests[repository, name]
         return web.Response(body=content, headers={"Content-Type": media_type, "Docker-Content-Digest": digest(content)})
 
-    async def _get_blob(self, request: web.Request, name: str) -> web.StreamResponse:
+    async def _get_blob(self, request: web.BaseRequest, name: str) -> web.StreamResponse:
         content = self.blobs.get(name)
         if content is None:
             return _error(404, "BLOB_UNKNOWN")
@@ -111,7 +111,7 @@ class FakeRegistry:
             return answer
         return ranged(request, content)
 
-    async def _upload(self, request: web.Request, repository: str, id: str) -> web.StreamResponse:
+    async def _upload(self, request: web.BaseRequest, repository: str, id: str) -> web.StreamResponse:
         if request.method == "POST":
             if request.query.get("mount") in self.blobs:
                 return web.Response(status=201)
@@ -152,7 +152,7 @@ async def fake_registry() -> AsyncIterator[FakeRegistry]:
         await runner.cleanup()
 
 
-def ranged(request: web.Request, content: bytes) -> web.Response:
+def ranged(request: web.BaseRequest, content: bytes) -> web.Response:
     start = request.http_range.start or 0
     if start >= len(content) and start:
         return web.Response(status=416)
@@ -160,7 +160,7 @@ def ranged(request: web.Request, content: bytes) -> web.Response:
     return web.Response(status=206 if start else 200, body=content[start:], headers=headers)
 
 
-async def cut(request: web.Request, content: bytes, length: int) -> web.StreamResponse:
+async def cut(request: web.BaseRequest, content: bytes, length: int) -> web.StreamResponse:
     """Promises all of the content and breaks off after `length` bytes of it."""
     response = web.StreamResponse(headers={"Content-Length": str(len(content))})
     await response.prepare(request)

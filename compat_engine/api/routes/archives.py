@@ -17,33 +17,33 @@ _STAT = "X-Docker-Container-Path-Stat"
 _TAR = "application/x-tar"
 
 
-async def head_archive(request: web.Request, engine: Engine) -> web.StreamResponse:
+async def head_archive(request: web.BaseRequest, engine: Engine) -> web.StreamResponse:
     found = await copy.stat(engine, variable(request, "id"), text(request, "path"))
     return web.Response(headers={_STAT: _encoded(found)})
 
 
-async def get_archive(request: web.Request, engine: Engine) -> web.StreamResponse:
+async def get_archive(request: web.BaseRequest, engine: Engine) -> web.StreamResponse:
     encoding = negotiated(request.headers.get("Accept-Encoding", ""))
     archive = await copy.read(engine, variable(request, "id"), text(request, "path"), encoding)
     headers = {_STAT: _encoded(archive.stat), **({"Content-Encoding": encoding} if encoding else {})}
     return await chunks(request, archive.pieces, _TAR, headers)
 
 
-async def put_archive(request: web.Request, engine: Engine) -> web.StreamResponse:
+async def put_archive(request: web.BaseRequest, engine: Engine) -> web.StreamResponse:
     keep_kind, as_user = boolean(request, "noOverwriteDirNonDir"), boolean(request, "copyUIDGID")
     await copy.write(engine, variable(request, "id"), text(request, "path"), _body(request), keep_kind, as_user)
     return web.Response()
 
 
-async def get_export(request: web.Request, engine: Engine) -> web.StreamResponse:
+async def get_export(request: web.BaseRequest, engine: Engine) -> web.StreamResponse:
     return await chunks(request, export.export(engine, variable(request, "id")), "application/octet-stream")
 
 
-async def get_changes(request: web.Request, engine: Engine) -> web.StreamResponse:
+async def get_changes(request: web.BaseRequest, engine: Engine) -> web.StreamResponse:
     return answer(request, await changes.changes(engine, variable(request, "id")))
 
 
-async def post_commit(request: web.Request, engine: Engine) -> web.StreamResponse:
+async def post_commit(request: web.BaseRequest, engine: Engine) -> web.StreamResponse:
     data = await request.read()
     options = commit.CommitOptions(
         repository=text(request, "repo"),
@@ -77,7 +77,7 @@ def _encoded(stat: dict[str, Any]) -> str:
     return base64.b64encode(encode(stat)).decode()
 
 
-async def _body(request: web.Request) -> AsyncIterator[bytes]:
+async def _body(request: web.BaseRequest) -> AsyncIterator[bytes]:
     async for chunk in request.content.iter_any():
         yield chunk
 

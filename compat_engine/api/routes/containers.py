@@ -37,7 +37,7 @@ _CONFIG_KEYS = frozenset(name.lower() for name in Config.model_fields)
 _OLD_START_BODY = 7  # bytes; what clients of 1.24 sent where a body was no longer wanted, as {} or null
 
 
-async def post_create(request: web.Request, engine: Engine) -> web.StreamResponse:
+async def post_create(request: web.BaseRequest, engine: Engine) -> web.StreamResponse:
     raw = await params.json_body(request, required=True)
     if raw is None or (isinstance(raw, dict) and not any(key.lower() in _CONFIG_KEYS for key in raw)):
         raise InvalidParameter("config cannot be empty in order to create a container")
@@ -49,7 +49,7 @@ async def post_create(request: web.Request, engine: Engine) -> web.StreamRespons
     return response
 
 
-async def get_list(request: web.Request, engine: Engine) -> web.StreamResponse:
+async def get_list(request: web.BaseRequest, engine: Engine) -> web.StreamResponse:
     options = list.ListOptions(
         all=params.boolean(request, "all"),
         limit=params.integer(request, "limit") or 0,
@@ -59,16 +59,16 @@ async def get_list(request: web.Request, engine: Engine) -> web.StreamResponse:
     return answer(request, await list.list(engine, options))
 
 
-async def get_inspect(request: web.Request, engine: Engine) -> web.StreamResponse:
+async def get_inspect(request: web.BaseRequest, engine: Engine) -> web.StreamResponse:
     return answer(request, await inspect.inspect(engine, params.variable(request, "id"), params.boolean(request, "size")))
 
 
-async def get_top(request: web.Request, engine: Engine) -> web.StreamResponse:
+async def get_top(request: web.BaseRequest, engine: Engine) -> web.StreamResponse:
     arguments = params.text(request, "ps_args") or "-ef"
     return answer(request, await top.top(engine, params.variable(request, "id"), arguments))
 
 
-async def get_logs(request: web.Request, engine: Engine) -> web.StreamResponse:
+async def get_logs(request: web.BaseRequest, engine: Engine) -> web.StreamResponse:
     query = LogQuery(
         stdout=params.boolean(request, "stdout"),
         stderr=params.boolean(request, "stderr"),
@@ -84,7 +84,7 @@ async def get_logs(request: web.Request, engine: Engine) -> web.StreamResponse:
     return await stream(request, found.frames, stream_type(request, found.tty))
 
 
-async def get_stats(request: web.Request, engine: Engine) -> web.StreamResponse:
+async def get_stats(request: web.BaseRequest, engine: Engine) -> web.StreamResponse:
     stream = params.boolean(request, "stream", default=True)
     one_shot = params.boolean(request, "one-shot")
     if stream and one_shot:
@@ -93,13 +93,13 @@ async def get_stats(request: web.Request, engine: Engine) -> web.StreamResponse:
     return await frames(request, (rendered(request, sample) async for sample in samples), "application/json")
 
 
-async def post_update(request: web.Request, engine: Engine) -> web.StreamResponse:
+async def post_update(request: web.BaseRequest, engine: Engine) -> web.StreamResponse:
     body = await params.body(request, UpdateRequest)
     warnings = await update.update(engine, params.variable(request, "id"), body)
     return answer(request, {"Warnings": warnings or None})
 
 
-async def post_start(request: web.Request, engine: Engine) -> web.StreamResponse:
+async def post_start(request: web.BaseRequest, engine: Engine) -> web.StreamResponse:
     if len(await request.read()) > _OLD_START_BODY:
         raise InvalidParameter(
             "starting container with non-empty request body was deprecated since API v1.22 and removed in v1.24"
@@ -111,24 +111,24 @@ async def post_start(request: web.Request, engine: Engine) -> web.StreamResponse
     return nothing()
 
 
-async def post_stop(request: web.Request, engine: Engine) -> web.StreamResponse:
+async def post_stop(request: web.BaseRequest, engine: Engine) -> web.StreamResponse:
     timeout, signal = params.integer(request, "t"), params.text(request, "signal")
     await stop.stop(engine, params.variable(request, "id"), timeout, signal)
     return nothing()
 
 
-async def post_restart(request: web.Request, engine: Engine) -> web.StreamResponse:
+async def post_restart(request: web.BaseRequest, engine: Engine) -> web.StreamResponse:
     timeout, signal = params.integer(request, "t"), params.text(request, "signal")
     await restart.restart(engine, params.variable(request, "id"), timeout, signal)
     return nothing()
 
 
-async def post_kill(request: web.Request, engine: Engine) -> web.StreamResponse:
+async def post_kill(request: web.BaseRequest, engine: Engine) -> web.StreamResponse:
     await kill.kill(engine, params.variable(request, "id"), params.text(request, "signal"))
     return nothing()
 
 
-async def post_wait(request: web.Request, engine: Engine) -> web.StreamResponse:
+async def post_wait(request: web.BaseRequest, engine: Engine) -> web.StreamResponse:
     """The head goes out at once: clients send `start` only when they have seen it (1.30)."""
     waiter = wait.open(engine, params.variable(request, "id"), params.text(request, "condition"))
     if request[VERSION] < (1, 30):
@@ -139,43 +139,43 @@ async def post_wait(request: web.Request, engine: Engine) -> web.StreamResponse:
     return response
 
 
-async def post_rename(request: web.Request, engine: Engine) -> web.StreamResponse:
+async def post_rename(request: web.BaseRequest, engine: Engine) -> web.StreamResponse:
     await rename.rename(engine, params.variable(request, "id"), params.text(request, "name"))
     return nothing()
 
 
-async def post_pause(request: web.Request, engine: Engine) -> web.StreamResponse:
+async def post_pause(request: web.BaseRequest, engine: Engine) -> web.StreamResponse:
     await pause.pause(engine, params.variable(request, "id"))
     return nothing()
 
 
-async def post_unpause(request: web.Request, engine: Engine) -> web.StreamResponse:
+async def post_unpause(request: web.BaseRequest, engine: Engine) -> web.StreamResponse:
     await pause.unpause(engine, params.variable(request, "id"))
     return nothing()
 
 
-async def post_attach(request: web.Request, engine: Engine) -> web.StreamResponse:
+async def post_attach(request: web.BaseRequest, engine: Engine) -> web.StreamResponse:
     return await hijack(request, await attach.open(engine, params.variable(request, "id"), _attach_options(request)))
 
 
-async def get_attach_ws(request: web.Request, engine: Engine) -> web.StreamResponse:
+async def get_attach_ws(request: web.BaseRequest, engine: Engine) -> web.StreamResponse:
     check_websocket(request)
     return await hijack_websocket(request, await attach.open(engine, params.variable(request, "id"), _attach_options(request)))
 
 
-async def post_resize(request: web.Request, engine: Engine) -> web.StreamResponse:
+async def post_resize(request: web.BaseRequest, engine: Engine) -> web.StreamResponse:
     rows, columns = params.size(request)
     await resize.resize(engine, params.variable(request, "id"), rows, columns)
     return nothing(200)
 
 
-async def delete(request: web.Request, engine: Engine) -> web.StreamResponse:
+async def delete(request: web.BaseRequest, engine: Engine) -> web.StreamResponse:
     force, volumes, link = (params.boolean(request, name) for name in ("force", "v", "link"))
     await remove.remove(engine, params.variable(request, "id"), force, volumes, link)
     return nothing()
 
 
-async def post_prune(request: web.Request, engine: Engine) -> web.StreamResponse:
+async def post_prune(request: web.BaseRequest, engine: Engine) -> web.StreamResponse:
     return answer(request, await prune.prune(engine, params.filters(request)))
 
 
@@ -184,7 +184,7 @@ def _tail(word: str) -> int:
     return int(word) if word.isdecimal() and len(word) < 10 else -1
 
 
-def _attach_options(request: web.Request) -> attach.AttachOptions:
+def _attach_options(request: web.BaseRequest) -> attach.AttachOptions:
     stream, stdin, stdout, stderr, logs = (
         params.boolean(request, name) for name in ("stream", "stdin", "stdout", "stderr", "logs")
     )

@@ -12,14 +12,14 @@ from compat_engine.errors import InvalidParameter
 from compat_engine.wire.exec import ExecCreate, ExecStart
 
 
-async def post_create(request: web.Request, engine: Engine) -> web.StreamResponse:
+async def post_create(request: web.BaseRequest, engine: Engine) -> web.StreamResponse:
     body = await params.body(request, ExecCreate)
     if not body.Cmd:
         raise InvalidParameter("No exec command specified")
     return answer(request, {"Id": await execs.create(engine, params.variable(request, "id"), body)}, 201)
 
 
-async def post_start(request: web.Request, engine: Engine) -> web.StreamResponse:
+async def post_start(request: web.BaseRequest, engine: Engine) -> web.StreamResponse:
     body = await params.body(request, ExecStart)
     session = await execs.open(engine, params.variable(request, "id"), body)
     if body.Detach:
@@ -28,13 +28,13 @@ async def post_start(request: web.Request, engine: Engine) -> web.StreamResponse
     return await hijack(request, session)
 
 
-async def post_resize(request: web.Request, engine: Engine) -> web.StreamResponse:
+async def post_resize(request: web.BaseRequest, engine: Engine) -> web.StreamResponse:
     rows, columns = params.size(request)
     await execs.resize(engine, params.variable(request, "id"), rows, columns)
     return nothing(200)
 
 
-async def get_inspect(request: web.Request, engine: Engine) -> web.StreamResponse:
+async def get_inspect(request: web.BaseRequest, engine: Engine) -> web.StreamResponse:
     return answer(request, execs.inspect(engine, params.variable(request, "id")))
 
 

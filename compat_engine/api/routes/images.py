@@ -19,51 +19,51 @@ _TAR = "application/x-tar"
 _AUTH = "X-Registry-Auth"
 
 
-async def list_images(request: web.Request, engine: Engine) -> web.StreamResponse:
+async def list_images(request: web.BaseRequest, engine: Engine) -> web.StreamResponse:
     chosen, everything, shared = filters(request), boolean(request, "all"), boolean(request, "shared-size")
     return answer(request, images.list_images(engine, chosen, everything, shared, boolean(request, "manifests")))
 
 
-async def inspect(request: web.Request, engine: Engine) -> web.StreamResponse:
+async def inspect(request: web.BaseRequest, engine: Engine) -> web.StreamResponse:
     return answer(request, images.inspect(engine, variable(request, "name"), _platform(request), boolean(request, "manifests")))
 
 
-async def history(request: web.Request, engine: Engine) -> web.StreamResponse:
+async def history(request: web.BaseRequest, engine: Engine) -> web.StreamResponse:
     return answer(request, images.history(engine, variable(request, "name"), _platform(request)))
 
 
-async def tag(request: web.Request, engine: Engine) -> web.StreamResponse:
+async def tag(request: web.BaseRequest, engine: Engine) -> web.StreamResponse:
     await images.tag(engine, variable(request, "name"), text(request, "repo"), text(request, "tag"))
     return nothing(201)
 
 
-async def remove(request: web.Request, engine: Engine) -> web.StreamResponse:
+async def remove(request: web.BaseRequest, engine: Engine) -> web.StreamResponse:
     name, force, noprune = variable(request, "name"), boolean(request, "force"), boolean(request, "noprune")
     if len(request[QUERY].getall("platforms", [])) > 1:
         raise InvalidParameter("multiple platforms are not supported")
     return answer(request, await images.remove(engine, name, force, noprune, _platform(request, "platforms")))
 
 
-async def prune(request: web.Request, engine: Engine) -> web.StreamResponse:
+async def prune(request: web.BaseRequest, engine: Engine) -> web.StreamResponse:
     return answer(request, await images.prune(engine, filters(request)))
 
 
-async def load(request: web.Request, engine: Engine) -> web.StreamResponse:
+async def load(request: web.BaseRequest, engine: Engine) -> web.StreamResponse:
     system, architecture, variant = (*_platform(request).split("/"), "", "")[:3]
     wanted = (system, architecture, variant) if system else None
     steps = images.load(engine, _body(request), boolean(request, "quiet", True), wanted)
     return await progress(request, steps, always_in_band=True)
 
 
-async def save_one(request: web.Request, engine: Engine) -> web.StreamResponse:
+async def save_one(request: web.BaseRequest, engine: Engine) -> web.StreamResponse:
     return await chunks(request, images.save(engine, [variable(request, "name")], _platform(request)), _TAR)
 
 
-async def save_many(request: web.Request, engine: Engine) -> web.StreamResponse:
+async def save_many(request: web.BaseRequest, engine: Engine) -> web.StreamResponse:
     return await chunks(request, images.save(engine, request[QUERY].getall("names", []), _platform(request)), _TAR)
 
 
-async def create(request: web.Request, engine: Engine) -> web.StreamResponse:
+async def create(request: web.BaseRequest, engine: Engine) -> web.StreamResponse:
     """Import with fromSrc, pull with fromImage."""
     source = text(request, "fromSrc")
     if source and not text(request, "fromImage"):
@@ -75,26 +75,26 @@ async def create(request: web.Request, engine: Engine) -> web.StreamResponse:
     return await progress(request, transfers.pull(engine, image, tag, platform, _credentials(request)))
 
 
-async def push(request: web.Request, engine: Engine) -> web.StreamResponse:
+async def push(request: web.BaseRequest, engine: Engine) -> web.StreamResponse:
     credentials = _credentials(request) if request.headers.get(_AUTH) else await _credentials_in_body(request)
     name, tag = variable(request, "name"), text(request, "tag")
     return await progress(request, transfers.push(engine, name, tag, _platform(request), credentials))
 
 
-async def search(request: web.Request, engine: Engine) -> web.StreamResponse:
+async def search(request: web.BaseRequest, engine: Engine) -> web.StreamResponse:
     chosen, limit = filters(request), integer(request, "limit")
     return answer(request, await transfers.search(engine, text(request, "term"), limit, chosen, _credentials(request)))
 
 
-async def distribution(request: web.Request, engine: Engine) -> web.StreamResponse:
+async def distribution(request: web.BaseRequest, engine: Engine) -> web.StreamResponse:
     return answer(request, await transfers.inspect(engine, variable(request, "name"), _credentials(request)))
 
 
-def _credentials(request: web.Request) -> Credentials:
+def _credentials(request: web.BaseRequest) -> Credentials:
     return transfers.credentials(request.headers.get(_AUTH, ""))
 
 
-async def _credentials_in_body(request: web.Request) -> Credentials:
+async def _credentials_in_body(request: web.BaseRequest) -> Credentials:
     """Where clients of old put them, and docker-py an empty object. Raises InvalidParameter when there is no body either."""
     data = await request.read()
     if not data:
@@ -102,12 +102,12 @@ async def _credentials_in_body(request: web.Request) -> Credentials:
     return transfers.credentials_of(AuthConfig.parse(decode(data)))
 
 
-async def _body(request: web.Request) -> AsyncIterator[bytes]:
+async def _body(request: web.BaseRequest) -> AsyncIterator[bytes]:
     async for chunk in request.content.iter_any():
         yield chunk
 
 
-def _platform(request: web.Request, key: str = "platform") -> str:
+def _platform(request: web.BaseRequest, key: str = "platform") -> str:
     """ "os/arch[/variant]" from the JSON these routes take; "" when absent. Raises InvalidParameter."""
     word = text(request, key)
     if not word:

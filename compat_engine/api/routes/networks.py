@@ -15,12 +15,12 @@ from compat_engine.wire.network import NetworkConnect, NetworkCreate, NetworkDis
 _GO_BOOLEANS = frozenset(("", "1", "t", "T", "TRUE", "true", "True", "0", "f", "F", "FALSE", "false", "False"))
 
 
-async def get_list(request: web.Request, engine: Engine) -> web.StreamResponse:
+async def get_list(request: web.BaseRequest, engine: Engine) -> web.StreamResponse:
     members = request[VERSION] < (1, 28)  # from then on only inspect shows them
     return answer(request, networks.list_networks(engine, filters(request), members))
 
 
-async def get_inspect(request: web.Request, engine: Engine) -> web.StreamResponse:
+async def get_inspect(request: web.BaseRequest, engine: Engine) -> web.StreamResponse:
     verbose = text(request, "verbose")  # adds what swarm knows, which is nothing here
     if verbose not in _GO_BOOLEANS:
         raise InvalidParameter(
@@ -29,25 +29,25 @@ async def get_inspect(request: web.Request, engine: Engine) -> web.StreamRespons
     return answer(request, networks.inspect(engine, variable(request, "id"), text(request, "scope")))
 
 
-async def post_create(request: web.Request, engine: Engine) -> web.StreamResponse:
+async def post_create(request: web.BaseRequest, engine: Engine) -> web.StreamResponse:
     return answer(request, await networks.create(engine, await body(request, NetworkCreate)), 201)
 
 
-async def post_connect(request: web.Request, engine: Engine) -> web.StreamResponse:
+async def post_connect(request: web.BaseRequest, engine: Engine) -> web.StreamResponse:
     await connections.connect(engine, variable(request, "id"), await body(request, NetworkConnect))
     return nothing(200)
 
 
-async def post_disconnect(request: web.Request, engine: Engine) -> web.StreamResponse:
+async def post_disconnect(request: web.BaseRequest, engine: Engine) -> web.StreamResponse:
     await connections.disconnect(engine, variable(request, "id"), await body(request, NetworkDisconnect))
     return nothing(200)
 
 
-async def post_prune(request: web.Request, engine: Engine) -> web.StreamResponse:
+async def post_prune(request: web.BaseRequest, engine: Engine) -> web.StreamResponse:
     return answer(request, await networks.prune(engine, filters(request)))
 
 
-async def delete(request: web.Request, engine: Engine) -> web.StreamResponse:
+async def delete(request: web.BaseRequest, engine: Engine) -> web.StreamResponse:
     await networks.remove(engine, variable(request, "id"))
     return nothing()
 

@@ -15,29 +15,29 @@ _MESSAGE = (
 _NOUNS = ("nodes", "services", "tasks", "secrets", "configs")
 
 
-async def no_swarm(request: web.Request, engine: Engine) -> web.StreamResponse:
+async def no_swarm(request: web.BaseRequest, engine: Engine) -> web.StreamResponse:
     raise Unavailable(_MESSAGE)
 
 
-async def no_swarm_to_leave(request: web.Request, engine: Engine) -> web.StreamResponse:
+async def no_swarm_to_leave(request: web.BaseRequest, engine: Engine) -> web.StreamResponse:
     raise Unavailable("This node is not part of a swarm")
 
 
-async def no_swarm_to_join(request: web.Request, engine: Engine) -> web.StreamResponse:
+async def no_swarm_to_join(request: web.BaseRequest, engine: Engine) -> web.StreamResponse:
     await params.json_body(request)
     raise NotImplementedHere("swarm mode is not supported by this engine")
 
 
-async def no_plugins(request: web.Request, engine: Engine) -> web.StreamResponse:
+async def no_plugins(request: web.BaseRequest, engine: Engine) -> web.StreamResponse:
     params.filters(request, ("capability", "enabled"))
     return answer(request, [])
 
 
-async def no_such_plugin(request: web.Request, engine: Engine) -> web.StreamResponse:
+async def no_such_plugin(request: web.BaseRequest, engine: Engine) -> web.StreamResponse:
     raise NotFound(f'plugin "{params.variable(request, "name")}" not found')
 
 
-async def plugins_not_supported(request: web.Request, engine: Engine) -> web.StreamResponse:
+async def plugins_not_supported(request: web.BaseRequest, engine: Engine) -> web.StreamResponse:
     raise NotImplementedHere("plugins are not supported by this engine")
 
 

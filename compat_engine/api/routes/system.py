@@ -19,25 +19,25 @@ _PING_HEADERS = {
 _OLD_EVENT_FIELDS = ("status", "id", "from")
 
 
-async def ping(request: web.Request, engine: Engine) -> web.StreamResponse:
+async def ping(request: web.BaseRequest, engine: Engine) -> web.StreamResponse:
     body = b"" if request.method == "HEAD" else b"OK"
     headers = {**_PING_HEADERS, "Content-Type": "text/plain; charset=utf-8", "Content-Length": str(len(body))}
     return web.Response(body=body, headers=headers)
 
 
-async def get_version(request: web.Request, engine: Engine) -> web.StreamResponse:
+async def get_version(request: web.BaseRequest, engine: Engine) -> web.StreamResponse:
     return answer(request, system.version(engine))
 
 
-async def get_info(request: web.Request, engine: Engine) -> web.StreamResponse:
+async def get_info(request: web.BaseRequest, engine: Engine) -> web.StreamResponse:
     return answer(request, await system.info(engine))
 
 
-async def get_disk_usage(request: web.Request, engine: Engine) -> web.StreamResponse:
+async def get_disk_usage(request: web.BaseRequest, engine: Engine) -> web.StreamResponse:
     return answer(request, await system.disk_usage(engine, request[QUERY].getall("type", [])))
 
 
-async def get_events(request: web.Request, engine: Engine) -> web.StreamResponse:
+async def get_events(request: web.BaseRequest, engine: Engine) -> web.StreamResponse:
     """The head goes out at once; with `until` the body ends there, else with the client."""
     since, until = params.timestamp(request, "since"), params.timestamp(request, "until")
     if since is not None and until is not None and since > until:
@@ -55,21 +55,21 @@ async def get_events(request: web.Request, engine: Engine) -> web.StreamResponse
     return response
 
 
-async def post_auth(request: web.Request, engine: Engine) -> web.StreamResponse:
+async def post_auth(request: web.BaseRequest, engine: Engine) -> web.StreamResponse:
     return answer(request, await transfers.login(engine, await params.body(request, AuthConfig)))
 
 
-async def post_build_prune(request: web.Request, engine: Engine) -> web.StreamResponse:
+async def post_build_prune(request: web.BaseRequest, engine: Engine) -> web.StreamResponse:
     """There is no build cache yet, and `docker system prune` asks."""
     params.filters(request)
     return answer(request, {"CachesDeleted": None, "SpaceReclaimed": 0})
 
 
-async def no_build(request: web.Request, engine: Engine) -> web.StreamResponse:
+async def no_build(request: web.BaseRequest, engine: Engine) -> web.StreamResponse:
     raise NotImplementedHere("building images is not supported by this engine yet")
 
 
-def _event_type(request: web.Request) -> str:
+def _event_type(request: web.BaseRequest) -> str:
     """1.52 lets the client choose how events are framed."""
     if request[VERSION] < (1, 52):
         return "application/json"
@@ -79,8 +79,8 @@ def _event_type(request: web.Request) -> str:
 
 
 routes = [
-    Route("GET", "/_ping", ping),
-    Route("HEAD", "/_ping", ping),
+    Route("GET", "/_ping", ping, live=True),
+    Route("HEAD", "/_ping", ping, live=True),
     Route("GET", "/version", get_version),
     Route("GET", "/info", get_info),
     Route("GET", "/events", get_events, live=True),

@@ -16,32 +16,32 @@ _NO_SWARM = (
 )
 
 
-async def create(request: web.Request, engine: Engine) -> web.StreamResponse:
+async def create(request: web.BaseRequest, engine: Engine) -> web.StreamResponse:
     asked = await body(request, VolumeCreate)
     if asked.ClusterVolumeSpec is not None:
         raise Unavailable(_NO_SWARM)
     return answer(request, await volumes.create(engine, asked), 201)
 
 
-async def list_volumes(request: web.Request, engine: Engine) -> web.StreamResponse:
+async def list_volumes(request: web.BaseRequest, engine: Engine) -> web.StreamResponse:
     return answer(request, volumes.list_volumes(engine, filters(request)))
 
 
-async def inspect(request: web.Request, engine: Engine) -> web.StreamResponse:
+async def inspect(request: web.BaseRequest, engine: Engine) -> web.StreamResponse:
     return answer(request, volumes.inspect(engine, variable(request, "name")))
 
 
-async def update(request: web.Request, engine: Engine) -> web.StreamResponse:
+async def update(request: web.BaseRequest, engine: Engine) -> web.StreamResponse:
     """Cluster volumes only, which need swarm."""
     raise Unavailable(_NO_SWARM)
 
 
-async def remove(request: web.Request, engine: Engine) -> web.StreamResponse:
+async def remove(request: web.BaseRequest, engine: Engine) -> web.StreamResponse:
     await volumes.remove(engine, variable(request, "name"), boolean(request, "force"))
     return nothing()
 
 
-async def prune(request: web.Request, engine: Engine) -> web.StreamResponse:
+async def prune(request: web.BaseRequest, engine: Engine) -> web.StreamResponse:
     return answer(request, await volumes.prune(engine, filters(request)))
 
 

@@ -18,7 +18,7 @@ CONTENT = bytes(range(256)) * 4000
 async def server() -> AsyncIterator[FakeRegistry]:
     async with fake_registry() as registry:
 
-        async def answer(request: web.Request) -> web.StreamResponse:
+        async def answer(request: web.BaseRequest) -> web.StreamResponse:
             if request.path == "/whole":
                 return web.Response(body=CONTENT)
             if request.path == "/cut":

@@ -181,7 +181,7 @@ async def test_a_broken_line_is_taken_up_where_it_broke(puller: Puller, registry
     registry.add("a/b", "1", NOISE)
     ranges: list[str] = []
 
-    async def break_off(request: web.Request, content: bytes) -> web.StreamResponse | None:
+    async def break_off(request: web.BaseRequest, content: bytes) -> web.StreamResponse | None:
         if len(content) < 1 << 20:
             return None
         ranges.append(request.headers.get("Range", ""))
@@ -197,7 +197,7 @@ async def test_a_registry_that_knows_no_ranges(puller: Puller, registry: FakeReg
     registry.add("a/b", "1", NOISE)
     answers = 0
 
-    async def whole(request: web.Request, content: bytes) -> web.StreamResponse | None:
+    async def whole(request: web.BaseRequest, content: bytes) -> web.StreamResponse | None:
         nonlocal answers
         if len(content) < 1 << 20:
             return None
@@ -215,7 +215,7 @@ async def test_failures_that_pass(puller: Puller, registry: FakeRegistry, status
     layer = registry.layers("a/b", "1")[0]
     left = 4
 
-    async def refuse(request: web.Request, content: bytes) -> web.StreamResponse | None:
+    async def refuse(request: web.BaseRequest, content: bytes) -> web.StreamResponse | None:
         nonlocal left
         if layer not in request.path or not left:
             return None
@@ -231,7 +231,7 @@ async def test_failures_that_stay(puller: Puller, registry: FakeRegistry) -> Non
     registry.add("a/b", "1", ONE)
     layer = registry.layers("a/b", "1")[0]
 
-    async def refuse(request: web.Request, content: bytes) -> web.StreamResponse | None:
+    async def refuse(request: web.BaseRequest, content: bytes) -> web.StreamResponse | None:
         return web.Response(status=503) if layer in request.path else None
 
     registry.on_blob = refuse
@@ -246,7 +246,7 @@ async def test_a_restart_goes_on_from_what_is_there(tmp_path: Path, registry: Fa
     layer = registry.layers("a/b", "1")[0]
     stopped = asyncio.Event()
 
-    async def dawdle(request: web.Request, content: bytes) -> web.StreamResponse | None:
+    async def dawdle(request: web.BaseRequest, content: bytes) -> web.StreamResponse | None:
         if layer not in request.path:
             return None
         response = web.StreamResponse(headers={"Content-Length": str(len(content))})
@@ -301,7 +301,7 @@ async def test_who_leaves_stops_the_download_unless_another_waits(puller: Puller
     layer = registry.layers("a/b", "1")[0]
     begun, go_on = asyncio.Event(), asyncio.Event()
 
-    async def slow(request: web.Request, content: bytes) -> web.StreamResponse | None:
+    async def slow(request: web.BaseRequest, content: bytes) -> web.StreamResponse | None:
         if layer in request.path:
             begun.set()
             await go_on.wait()
@@ -318,7 +318,7 @@ async def test_who_leaves_stops_the_download_unless_another_waits(puller: Puller
     assert registry.count(f"GET /v2/a/b/blobs/{layer}") == 1
 
 
-async def endless_headers(request: web.Request) -> web.StreamResponse:
+async def endless_headers(request: web.BaseRequest) -> web.StreamResponse:
     assert request.transport is not None
     request.transport.write(b"HTTP/1.1 200 OK\r\nX-Endless: ")
     while not request.transport.is_closing():
@@ -327,7 +327,7 @@ async def endless_headers(request: web.Request) -> web.StreamResponse:
     return web.Response()
 
 
-async def trickle(request: web.Request) -> web.StreamResponse:
+async def trickle(request: web.BaseRequest) -> web.StreamResponse:
     response = web.StreamResponse(headers={"Content-Length": "100000", "Content-Type": OCI_MANIFEST})
     await response.prepare(request)
     while True:
@@ -335,7 +335,7 @@ async def trickle(request: web.Request) -> web.StreamResponse:
         await asyncio.sleep(0.05)
 
 
-async def silence(request: web.Request) -> web.StreamResponse:
+async def silence(request: web.BaseRequest) -> web.StreamResponse:
     await asyncio.sleep(3600)
     return web.Response()
 
@@ -359,7 +359,7 @@ async def test_a_slow_registry_holds_nobody_up(puller: Puller, registry: FakeReg
     }
     reached = asyncio.Event()
 
-    async def slow(request: web.Request) -> web.StreamResponse | None:
+    async def slow(request: web.BaseRequest) -> web.StreamResponse | None:
         if f"{request.method} {request.path}" != paths[step] or reached.is_set():
             return None
         reached.set()
@@ -385,7 +385,7 @@ async def test_a_registry_that_falls_silent_is_asked_again(
     registry.add("a/b", "1", NOISE)
     left = 2
 
-    async def stall(request: web.Request, content: bytes) -> web.StreamResponse | None:
+    async def stall(request: web.BaseRequest, content: bytes) -> web.StreamResponse | None:
         nonlocal left
         if not left or len(content) < 1000:
             return None
@@ -406,7 +406,7 @@ async def test_no_more_downloads_at_once_than_allowed(puller: Puller, registry: 
     registry.add("a/b", "1", *(tar(Item(str(number), b"x" * number)) for number in range(8)))
     running = most = 0
 
-    async def count(request: web.Request, content: bytes) -> web.StreamResponse | None:
+    async def count(request: web.BaseRequest, content: bytes) -> web.StreamResponse | None:
         nonlocal running, most
         running += 1
         most = max(most, running)
@@ -470,10 +470,10 @@ async def test_redirects_take_no_credentials_along(puller: Puller, registry: Fak
     async with fake_registry() as storage:
         storage.blobs = registry.blobs
 
-        async def elsewhere(request: web.Request, content: bytes) -> web.StreamResponse | None:
+        async def elsewhere(request: web.BaseRequest, content: bytes) -> web.StreamResponse | None:
             return web.Response(status=307, headers={"Location": f"http://localhost:{storage.port}{request.path}?sig=a%2Fb"})
 
-        async def guard(request: web.Request) -> web.StreamResponse | None:
+        async def guard(request: web.BaseRequest) -> web.StreamResponse | None:
             if request.headers.get("Authorization") == basic("me", "secret"):
                 return None
             return web.Response(status=401, headers={"WWW-Authenticate": 'Basic realm="x"'})
@@ -489,7 +489,7 @@ async def test_tokens_are_bought_and_renewed(puller: Puller, registry: FakeRegis
     sold: list[dict[str, str]] = []
     uses = 0
 
-    async def guard(request: web.Request) -> web.StreamResponse | None:
+    async def guard(request: web.BaseRequest) -> web.StreamResponse | None:
         nonlocal uses
         if request.path == "/token":
             assert request.headers.get("Authorization") == basic("me", "secret")
@@ -509,7 +509,7 @@ async def test_tokens_are_bought_and_renewed(puller: Puller, registry: FakeRegis
 async def test_an_identity_token_buys_a_token(puller: Puller, registry: FakeRegistry) -> None:
     registry.add("a/b", "1", ONE)
 
-    async def guard(request: web.Request) -> web.StreamResponse | None:
+    async def guard(request: web.BaseRequest) -> web.StreamResponse | None:
         if request.path == "/token":
             form = await request.post()
             assert (request.method, form["grant_type"], form["refresh_token"]) == ("POST", "refresh_token", "the identity")
@@ -523,7 +523,7 @@ async def test_an_identity_token_buys_a_token(puller: Puller, registry: FakeRegi
 
 
 async def test_denied(puller: Puller, registry: FakeRegistry) -> None:
-    async def guard(request: web.Request) -> web.StreamResponse | None:
+    async def guard(request: web.BaseRequest) -> web.StreamResponse | None:
         if request.path == "/token":
             return web.json_response({"token": "t"})
         if request.headers.get("Authorization"):
@@ -550,7 +550,7 @@ async def test_mirrors_first_then_the_registry(tmp_path: Path, registry: FakeReg
             assert mirror.seen and registry.count("GET /v2/a/b/blobs") == 2
             registry.seen.clear()
 
-            async def under(request: web.Request) -> web.StreamResponse | None:
+            async def under(request: web.BaseRequest) -> web.StreamResponse | None:
                 assert request.query.get("ns") == registry.host or request.path == "/under/v2/"
                 return await registry.handle(request.clone(rel_url=request.path.removeprefix("/under")))
 
@@ -604,7 +604,7 @@ async def test_a_full_disk(tmp_path: Path, registry: FakeRegistry) -> None:
 async def test_a_tag_that_moves_between_two_requests(puller: Puller, registry: FakeRegistry) -> None:
     first = registry.add("a/b", "1", ONE)
 
-    async def moved(request: web.Request) -> web.StreamResponse | None:
+    async def moved(request: web.BaseRequest) -> web.StreamResponse | None:
         if request.method != "HEAD":
             return None
         registry.add("a/b", "1", TWO)
@@ -627,7 +627,7 @@ async def test_an_index_in_an_index(puller: Puller, registry: FakeRegistry) -> N
 async def test_what_the_base_answers_does_not_matter(puller: Puller, registry: FakeRegistry, status: int) -> None:
     registry.add("a/b", "1", ONE)
 
-    async def refuse(request: web.Request) -> web.StreamResponse | None:
+    async def refuse(request: web.BaseRequest) -> web.StreamResponse | None:
         return web.Response(status=status) if request.path == "/v2/" else None
 
     registry.on_any = refuse

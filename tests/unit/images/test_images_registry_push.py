@@ -117,7 +117,7 @@ async def test_a_loaded_image_goes_as_gzip_and_is_known_the_next_time(store: Sto
     assert registry.blobs == registry_blobs
 
 
-async def only_mounts(request: web.Request) -> web.StreamResponse | None:
+async def only_mounts(request: web.BaseRequest) -> web.StreamResponse | None:
     """A registry that has no layer in this repository yet."""
     if request.method == "HEAD" and "/blobs/" in request.path:
         return web.Response(status=404)
@@ -164,7 +164,7 @@ async def test_an_upload_that_breaks_is_tried_again(store: Store, registry: Fake
     await store.load(docker_archive(ONE, tags=(name,)))
     left = 3
 
-    async def fail(request: web.Request) -> web.StreamResponse | None:
+    async def fail(request: web.BaseRequest) -> web.StreamResponse | None:
         nonlocal left
         if request.method != "PATCH" or not left:
             return None
@@ -186,7 +186,7 @@ class Breaking:
     def __init__(self, registry: FakeRegistry, length: int, **lies: int) -> None:
         self._registry, self._length, self._lies = registry, length, lies
 
-    async def __call__(self, request: web.Request) -> web.StreamResponse | None:
+    async def __call__(self, request: web.BaseRequest) -> web.StreamResponse | None:
         if "/blobs/uploads/" not in request.path:
             return None
         if request.method == "PATCH" and self._length:
@@ -239,7 +239,7 @@ async def test_a_registry_that_never_gets_on_is_given_up(store: Store, registry:
     name = f"{registry.host}/a/b:1"
     await store.load(docker_archive(tar(Item("noise", os.urandom(3 << 20))), tags=(name,)))
 
-    async def fail(request: web.Request) -> web.StreamResponse | None:
+    async def fail(request: web.BaseRequest) -> web.StreamResponse | None:
         if request.method != "PATCH":
             return None
         odd = registry.count("PATCH") % 2
@@ -254,7 +254,7 @@ async def test_who_may_not_push(store: Store, registry: FakeRegistry) -> None:
     name = f"{registry.host}/a/b:1"
     await store.load(docker_archive(ONE, tags=(name,)))
 
-    async def guard(request: web.Request) -> web.StreamResponse | None:
+    async def guard(request: web.BaseRequest) -> web.StreamResponse | None:
         given = request.headers.get("Authorization")
         if given == basic("me", "secret"):
             return None
@@ -277,7 +277,7 @@ async def test_an_upload_taken_elsewhere_gets_no_credentials(store: Store, regis
     async with fake_registry() as storage:
         storage.blobs, storage.uploads = registry.blobs, registry.uploads
 
-        async def guard(request: web.Request) -> web.StreamResponse | None:
+        async def guard(request: web.BaseRequest) -> web.StreamResponse | None:
             if request.headers.get("Authorization") != basic("me", "secret"):
                 return web.Response(status=401, headers={"WWW-Authenticate": 'Basic realm="x"'})
             if request.method != "POST":
@@ -294,7 +294,7 @@ async def test_an_upload_taken_elsewhere_gets_no_credentials(store: Store, regis
 
 
 async def test_login_with_a_token_server(store: Store, registry: FakeRegistry) -> None:
-    async def guard(request: web.Request) -> web.StreamResponse | None:
+    async def guard(request: web.BaseRequest) -> web.StreamResponse | None:
         if request.path == "/token":
             if request.headers.get("Authorization") != basic("me", "secret"):
                 return web.json_response({"details": "incorrect username or password"}, status=401)
@@ -324,7 +324,7 @@ async def test_inspecting_what_is_there(store: Store, registry: FakeRegistry) ->
 
 
 async def test_search(store: Store, registry: FakeRegistry) -> None:
-    async def index(request: web.Request) -> web.StreamResponse | None:
+    async def index(request: web.BaseRequest) -> web.StreamResponse | None:
         assert dict(request.query) == {"q": "bus y", "n": "7"}
         return web.json_response({"results": [{"name": "busybox", "star_count": 3, "is_automated": True, "other": 1}]})
 
@@ -335,7 +335,7 @@ async def test_search(store: Store, registry: FakeRegistry) -> None:
     with pytest.raises(Internal, match="Unexpected status code 404"):
         await search(store.registries, f"{registry.host}/x", 7, ANONYMOUS)
 
-    async def page(request: web.Request) -> web.StreamResponse | None:
+    async def page(request: web.BaseRequest) -> web.StreamResponse | None:
         return web.Response(text="<html>")
 
     registry.on_any = page
@@ -345,7 +345,7 @@ async def test_search(store: Store, registry: FakeRegistry) -> None:
 
 @pytest.mark.parametrize("status, reason", [(404, "404 Not Found"), (500, "500 Internal Server Error")])
 async def test_login_where_there_is_none(store: Store, registry: FakeRegistry, status: int, reason: str) -> None:
-    async def answer(request: web.Request) -> web.StreamResponse | None:
+    async def answer(request: web.BaseRequest) -> web.StreamResponse | None:
         return web.Response(status=status)
 
     registry.on_any = answer
@@ -368,7 +368,7 @@ async def test_a_token_that_ends_in_the_middle(store: Store, registry: FakeRegis
     await store.load(docker_archive(ONE, tags=(name,)))
     sold, ended = 0, False
 
-    async def guard(request: web.Request) -> web.StreamResponse | None:
+    async def guard(request: web.BaseRequest) -> web.StreamResponse | None:
         nonlocal sold, ended
         if request.path == "/token":
             sold += 1
