@@ -120,16 +120,16 @@ def join(paths: Sequence[str]) -> None:
 
 
 def oom_killed(paths: Sequence[str]) -> bool:
-    """Whether the kernel killed a process in them for want of memory."""
-    return any(_oom_count(f"{path}/{name}") > 0 for path in paths for name in ("memory.oom_control", "memory.events"))
+    """Whether the kernel killed a process in them for want of memory; one of them is the memory controller's."""
+    for path in paths:
+        for name in ("memory.oom_control", "memory.events"):
+            with suppress(OSError):  # another controller's directory
+                return _oom_count(f"{path}/{name}") > 0
+    return False
 
 
 def _oom_count(path: str) -> int:
-    try:
-        lines = files.read(path).splitlines()
-    except OSError:
-        return 0  # another controller's directory
-    return sum(int(line.split()[1]) for line in lines if line.startswith(b"oom_kill "))
+    return sum(int(line.split()[1]) for line in files.read(path).splitlines() if line.startswith(b"oom_kill "))
 
 
 def kill_all(paths: Sequence[str]) -> None:

@@ -24,6 +24,20 @@ from compat_engine.shim.spec import Process
 CANNOT_EXECUTE = 1  # exit code when the file is there and the kernel refuses it, as runc's
 
 
+def rehearse(process: Process) -> None:
+    """What of the steps below changes nothing, in the host's own root. Raises Failure."""
+    files.read(os.devnull)
+    identity = user.resolve(process.user)
+    _limit(process)
+    _capabilities(process, identity.uid)
+    _own_stdio(identity.uid)
+    _change_directory("/")
+    env = _environment(process.env, identity.home)
+    find_executable(process.args[0], env)
+    reset_signals()
+    _split(env)
+
+
 def execute(process: Process, program: bytes, sync: channel.Socket, wait: Callable[[], None] | None = None) -> NoReturn:
     """Become `process` inside the namespaces and the root we are in. program: its seccomp filter, b"" for none.
     Before the point of no return `wait` is called and an "executing" message goes out on `sync`. Raises Failure."""

@@ -1,31 +1,42 @@
 """The container's first process from fork to execve. One straight script: its order is the design."""
 
 import os
+from collections.abc import Callable
+from contextlib import suppress
 from typing import NoReturn
 
 from compat_engine.kernel import namespaces as ns
 from compat_engine.kernel.process import close_others, set_dumpable
 from compat_engine.shim import cgroups, channel, files, protocol, rootfs
 from compat_engine.shim.console import open_console
-from compat_engine.shim.execute import execute, fail, read_program
+from compat_engine.shim.execute import execute, fail, read_program, rehearse
 from compat_engine.shim.failure import IN_INIT, Failure, reason, step
-from compat_engine.shim.spec import REHEARSAL, Spec
+from compat_engine.shim.spec import REHEARSAL, Namespaces, Spec
 
 _FLAGS = {"mnt": ns.CLONE_NEWNS, "uts": ns.CLONE_NEWUTS, "ipc": ns.CLONE_NEWIPC, "net": ns.CLONE_NEWNET}
 _OF_INTERFACES = ("net.ipv4.conf.", "net.ipv6.conf.", "net.ipv4.neigh.", "net.ipv6.neigh.")
 
 
 def run(sync: channel.Socket) -> NoReturn:
-    """Called in the forked child, maybe before there is a container for it; its shim is the other end of `sync`.
+    """Called in the forked child; its shim is the other end of `sync`.
 
-    From there come begin, stdio, cgroups and go; created, (console), executing or failed go back. On v2 we were born in the
+    From there come begin, stdio, cgroups and go; (created, console), executing or failed go back. On v2 we were born in the
     cgroup.
     """
+    _run(sync, lambda: None)
+
+
+def run_spare(sync: channel.Socket) -> NoReturn:
+    """The same before there is a container for it."""
+    _run(sync, _rehearse)
+
+
+def _run(sync: channel.Socket, meanwhile: Callable[[], None]) -> NoReturn:
     try:
         os.setsid()
         set_dumpable(False)  # until execve we are the host's Python with the host's privileges
         close_others((sync.fileno(),))
-        Spec.load(REHEARSAL)
+        meanwhile()
         received = channel.receive(sync)
         if received is None:
             os._exit(0)  # no container came
@@ -35,11 +46,23 @@ def run(sync: channel.Socket) -> NoReturn:
         fail(sync, error)
 
 
+def _rehearse() -> None:
+    """A forked process copies each page of memory before it first writes to it, and Python writes to all it looks at: half of
+    a start is that. Here, while we wait, what can be done without a trace; at execve that memory is gone."""
+    spec = Spec.load(REHEARSAL)
+    _enter_namespaces(Namespaces(*["host"] * 6))
+    with suppress(OSError, Failure):
+        rootfs.rehearse()
+    with suppress(OSError, Failure):
+        rehearse(spec.process)
+
+
 def _start(spec: Spec, point: str, sync: channel.Socket) -> NoReturn:
     program = read_program(spec.process.seccomp)
     shim = _Shim(spec, sync)
-    _enter_namespaces(spec)
-    channel.send(sync, {"op": protocol.CREATED})
+    _enter_namespaces(spec.namespaces)
+    if spec.namespaces.net == "new":
+        channel.send(sync, {"op": protocol.CREATED})
     try:
         _finish(spec, point, program, shim)
     except BaseException:
@@ -93,8 +116,8 @@ class _Shim(rootfs.CgroupNamespace):
                 os.close(fd)
 
 
-def _enter_namespaces(spec: Spec) -> None:
-    wanted = {name: getattr(spec.namespaces, name) for name in _FLAGS}
+def _enter_namespaces(namespaces: Namespaces) -> None:
+    wanted = {name: getattr(namespaces, name) for name in _FLAGS}
     for name, how in wanted.items():  # joins first: their paths are the host's
         if how != "new":
             _enter_one(how, name, _FLAGS[name])

@@ -107,6 +107,8 @@ class Shim(Watcher):
         self._main = Child(self.loop, "", self._plan.stream, self)
         self._main.adopt(forked)
         self._children[forked.pid] = self._main
+        if self._plan.net_namespace != "new":
+            self._created()
         try:  # all this while init is at work already
             cgroups.make(self._plan.cgroups)
             self._main.tell(protocol.CGROUPS)
@@ -176,8 +178,12 @@ class Shim(Watcher):
     def on_message(self, child: Child, message: channel.Message) -> None:
         """init has its namespaces."""
         if message["op"] == protocol.CREATED:
-            self._bundle.write_pid(child.pid)
-            self._connections.broadcast({"op": protocol.CREATED, "pid": child.pid})
+            self._created()
+
+    def _created(self) -> None:
+        """The daemon may fill the network namespace, if that is for it to do."""
+        self._bundle.write_pid(self._main.pid)
+        self._connections.broadcast({"op": protocol.CREATED, "pid": self._main.pid})
 
     def on_started(self, child: Child) -> None:
         if child is self._main:
@@ -388,6 +394,6 @@ def _unshare_pids() -> bool:
 def _spare_init() -> Forked | None:
     """Forked before it is wanted; not on v2, where it is born in the container's cgroup."""
     try:
-        return Forked(init.run) if cgroupfs.hierarchies() else None
+        return Forked(init.run_spare) if cgroupfs.hierarchies() else None
     except OSError:  # no process to be had: then it is tried again when a container wants one
         return None

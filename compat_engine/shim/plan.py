@@ -28,6 +28,7 @@ class Plan:
     stream: Stream
     log: Log
     pid_namespace: str
+    net_namespace: str
     cgroups: tuple[CgroupDir, ...]
     wait_for_go: bool
 
@@ -40,4 +41,5 @@ class Plan:
     def load(cls, text: bytes) -> "Plan":
         """Of a spec as Spec.dump makes it, or its first line. Raises ValueError, KeyError, TypeError."""
         raw = decode(text.decode(), len(SHIM_FIRST))
-        return cls(Stream.of(raw), Log(**raw["log"]), raw["pid_namespace"], load_cgroups(raw["cgroups"]), raw["wait_for_go"])
+        pid, net, cgroups = raw["pid_namespace"], raw["net_namespace"], load_cgroups(raw["cgroups"])
+        return cls(Stream.of(raw), Log(**raw["log"]), pid, net, cgroups, raw["wait_for_go"])

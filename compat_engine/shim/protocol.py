@@ -6,7 +6,7 @@ Every message is one SEQPACKET datagram: a JSON object with "op" and the fields 
     run {bundle} +fds [control, attach...] ->  forks a shim that owns the fds; never answers
 
     daemon                                     shim (over `control`, or a connection to <bundle>/shim.sock)
-                                           <-  created {pid}                init exists, its namespaces too
+                                           <-  created {pid}                init exists; its network's namespace too, if it is new
     go {}                                  ->                               the network is there
                                            <-  started {time} | failed {errno, step, text}
     signal {signal, exec?}                 ->                               pidfd_send_signal to the container or an exec

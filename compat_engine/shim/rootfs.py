@@ -23,6 +23,21 @@ _LINKS = (
 )
 
 
+def rehearse() -> None:
+    """What of the steps below leaves no trace on the host. Raises OSError."""
+    root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    mountflags.parse(("nosuid", "noexec", "nodev", "ro"))
+    os.close(make_directories(root, "/proc"))
+    os.close(_target(root, "/dev/null", directory=False))
+    tree = _open_source(Mount("bind", "/dev/null", ""), recursive=False)
+    m.mount_setattr(tree, m.MOUNT_ATTR_RDONLY)
+    os.close(tree)
+    _make_devices(root, ())
+    os.close(root)
+    _quote("/")
+    m.umount2("/proc/self/fd/none", m.MNT_DETACH)  # where nothing is
+
+
 def mount_root(overlay: Overlay, point: str, propagation: str) -> int:
     """Take our mounts out of the host's propagation, mount the rootfs on the directory `point`; an O_PATH descriptor of it."""
     with step("rootfs", f"{IN_INIT}error preparing rootfs"):

@@ -174,6 +174,7 @@ class Spec:
             "stdin_once": process.stdin_once,
             "log": self.log,
             "pid_namespace": self.namespaces.pid,
+            "net_namespace": self.namespaces.net,
             "wait_for_go": self.wait_for_go,
             "cgroups": self.cgroups,
         }
@@ -241,8 +242,8 @@ def _spec(raw: dict[str, Any]) -> Spec:
 # The memory it takes to read a spec is an init's own before there is one to read; with execve that memory is gone.
 REHEARSAL = Spec(
     id="",
-    process=Process((), ()),
-    rootfs=Overlay((), "", ""),
+    process=Process(("true",), ("PATH=/bin",), caps_effective=("CAP_CHOWN",)),
+    rootfs=Overlay(("",), "", ""),
     mounts=(Mount("", "", ""),),
     devices=(Device("", "c", 0, 0),),
     cgroups=(CgroupDir(""),),
