@@ -1,24 +1,29 @@
 """Documents in tables of one SQLite file (WAL): what is acknowledged is on the disk, or in the page cache where that is enough.
 
-One thread owns the connection of a file on a disk, so neither the event loop nor a reader ever waits for it. Callers keep what
-they loaded in memory and replace it after `commit` has returned: disk first, memory second.
+Whatever may wait for a disk is done by a thread; what only the page cache has to take, and at once, is done where it is asked
+for. Callers keep what they loaded in memory and replace it after `commit` has returned: disk first, memory second.
 """
 
 import asyncio
 import errno
+import logging
 import os
 import re
 import sqlite3
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from compat_engine.errors import Internal
 
+log = logging.getLogger(__name__)
 T = TypeVar("T")
 _RESERVE = 1 << 20  # bytes
+_QUICK = 0.005  # seconds; a page cache that takes longer waits for its disk
+_LOG_LENGTH = 500  # changes in the log, until they are carried over into the database
 _TABLE = re.compile(r"[a-z_]+")
 
 
@@ -44,8 +49,14 @@ class Records:
     """
 
     def __init__(self, path: Path, volatile: bool = False) -> None:
+        self._path = path
         self._connection = _connect(path, "OFF" if volatile else "FULL")
+        if not volatile:
+            self._connection.execute("PRAGMA wal_autocheckpoint=0")
         self._worker = None if volatile else ThreadPoolExecutor(1, thread_name_prefix="records")
+        self._given: set[asyncio.Future[Any]] = set()  # to the worker: until it is done the connection is its
+        self._quick = True  # as was the last commit that had no disk to wait for
+        self._log_length = 0
         self._tables: set[str] = set()
         self._reserve = None if volatile else path.with_name(f"{path.name}-reserve")
         self._set_aside()
@@ -57,25 +68,36 @@ class Records:
     async def commit(self, *changes: Put | Delete, durable: bool = True, first: Callable[[], object] | None = None) -> None:
         """All of them or none, for good on return. Not durable: a loss of power soon after may undo them, nothing else.
 
-        first: done before, by the same way to the thread; it may block. What it raises is raised, and nothing is committed.
+        first: done before, in the same thread. It may block, on a disk if durable. What it raises is raised, and nothing is
+        committed.
         """
-        await self._run(self._commit, changes, durable, first)
+        await self._run(self._commit, changes, durable, first, here=not durable and self._quick)
+        self._log_length += len(changes)
+        if self._worker is not None and self._log_length >= _LOG_LENGTH:
+            self._log_length = 0
+            self._give(self._carry_over)
 
     def close(self) -> None:
         if self._worker is not None:
             self._worker.shutdown()
         self._connection.close()
 
-    async def _run(self, function: Callable[..., T], *args: object) -> T:
+    async def _run(self, function: Callable[..., T], *args: object, here: bool = False) -> T:
         try:
-            if self._worker is None:
+            if self._worker is None or (here and not self._given):
                 return function(*args)
             # Shielded: a client that leaves must not make a committed change look undone to the caller's cleanup.
-            return await asyncio.shield(asyncio.get_running_loop().run_in_executor(self._worker, function, *args))
+            return await asyncio.shield(self._give(function, *args))
         except sqlite3.OperationalError as error:
             if error.sqlite_errorcode != sqlite3.SQLITE_FULL:
                 raise
             raise Internal(f"cannot write to the database: {os.strerror(errno.ENOSPC).lower()}") from error
+
+    def _give(self, function: Callable[..., T], *args: object) -> "asyncio.Future[T]":
+        given = asyncio.get_running_loop().run_in_executor(self._worker, function, *args)
+        self._given.add(given)
+        given.add_done_callback(self._given.discard)
+        return given
 
     def _table(self, name: str) -> str:
         if name not in self._tables:
@@ -91,6 +113,7 @@ class Records:
         return dict(self._connection.execute(f"SELECT key, document FROM {self._table(table)}"))
 
     def _commit(self, changes: Sequence[Put | Delete], durable: bool, first: Callable[[], object] | None) -> None:
+        begun = time.monotonic()
         if first is not None:
             first()
         for change in changes:
@@ -102,6 +125,14 @@ class Records:
         finally:
             if not durable:
                 self._connection.execute("PRAGMA synchronous=FULL")
+                self._quick = time.monotonic() - begun < _QUICK
+
+    def _carry_over(self) -> None:
+        """What sqlite does by itself every thousand pages, but never where somebody waits for it."""
+        try:
+            self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
+        except sqlite3.OperationalError as error:
+            log.warning("the log of %s grows: %s", self._path, error)
 
     def _write_or_make_room(self, changes: Sequence[Put | Delete]) -> None:
         try:
