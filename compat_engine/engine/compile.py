@@ -42,7 +42,6 @@ class Inputs:
     shm: str = ""
     hostname: str = ""
     shm_size: int = 64 << 20
-    wait_for_go: bool = True
     linked: tuple[str, ...] = ()
     images: dict[str, Mount] = field(default_factory=dict)
 
@@ -65,7 +64,6 @@ def compile_spec(record: ContainerRecord, inputs: Inputs) -> Spec:
         cgroups=inputs.cgroups,
         sysctls=_sysctls(host, inputs.namespaces),
         log=inputs.log,
-        wait_for_go=inputs.wait_for_go,
     )
 
 

@@ -49,6 +49,7 @@ async def connect(engine: Engine, word: str, request: NetworkConnect) -> None:
     async with container.lock:
         _refuse(engine, container, network)
         check_endpoint(network, settings)
+        await engine.standby.dismiss(container)
         if container.state.running and container.state.pid:
             await _plug_in(engine, container, network, settings)
         endpoints = {**container.record.endpoints, network.name: settings}
@@ -72,6 +73,7 @@ async def disconnect(engine: Engine, word: str, request: NetworkDisconnect) -> N
         if network.name == HOST:
             raise InvalidParameter("container cannot be disconnected from host network or connected to host network")
         name = _name_of(engine, container, network)
+        await engine.standby.dismiss(container)
         if container.state.running and container.state.pid:
             endpoint = engine.networks.endpoints(container.id).get(network.name)
             await engine.networks.disconnect(container.id, network, container.state.pid)

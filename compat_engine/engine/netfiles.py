@@ -11,30 +11,46 @@ from compat_engine.engine.registry import Container
 from compat_engine.errors import Internal, InvalidParameter
 from compat_engine.network import files
 from compat_engine.network.dns.forward import Upstream
-from compat_engine.network.model import BRIDGE, PREDEFINED, Endpoint
+from compat_engine.network.model import BRIDGE, HOST, NONE, PREDEFINED, Endpoint
 
 _RESOLV, _HOSTS = Path("/etc/resolv.conf"), Path("/etc/hosts")
 
 
 def network_files(engine: Engine, container: Container) -> dict[str, str]:
-    """/etc/hosts, /etc/hostname and /etc/resolv.conf: container path -> host path, where there is a file at any rate.
+    """/etc/hosts, /etc/hostname and /etc/resolv.conf: container path -> host path, where there is a file at any rate, and its
+    content too if no endpoint has a say in it.
 
-    A container in another's network shows that one's. Raises NotFound (that other one), Internal.
+    A container in another's network shows that one's. Raises NotFound (that other one), InvalidParameter (--add-host), Internal.
     """
     owner = _owner(engine, container)
     paths = {f"/etc/{name}": engine.tree.container(owner.id) / name for name in ("resolv.conf", "hostname", "hosts")}
-    try:
-        for path in paths.values():
-            path.touch(0o644)
-    except OSError as error:
-        raise Internal(f"cannot write {error.filename}: {error.strerror}") from error
+    if owner is container and _apart(container):
+        _write_all(engine, container, {})
+    else:
+        _touch(paths.values())
     return {target: str(path) for target, path in paths.items()}
 
 
+def _touch(paths: Iterable[Path]) -> None:
+    try:
+        for path in paths:
+            path.touch(0o644)
+    except OSError as error:
+        raise Internal(f"cannot write {error.filename}: {error.strerror}") from error
+
+
 def write_network_files(engine: Engine, container: Container, endpoints: dict[str, Endpoint]) -> None:
-    """Their content for a start, unless they are another's. Raises InvalidParameter (--add-host), Internal."""
-    if _owner(engine, container) is not container:
-        return
+    """Their content for a start, unless they are another's or have it. Raises InvalidParameter (--add-host), Internal."""
+    if _owner(engine, container) is container and not _apart(container):
+        _write_all(engine, container, endpoints)
+
+
+def _apart(container: Container) -> bool:
+    """In no network that gives addresses or names."""
+    return all(word in (HOST, NONE) for word in container.record.endpoints)
+
+
+def _write_all(engine: Engine, container: Container, endpoints: dict[str, Endpoint]) -> None:
     directory = engine.tree.container(container.id)
     hostname = container.record.config.Hostname or os.uname().nodename
     try:

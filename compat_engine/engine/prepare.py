@@ -51,7 +51,6 @@ async def prepare(engine: Engine, container: Container, undo: AsyncExitStack) ->
         shm=_shm(engine, container, undo),
         hostname=hostname,
         shm_size=host.ShmSize or engine.config.default_shm_size,
-        wait_for_go=True,
         linked=link_variables(container.name, links),
         images=image_mounts(engine, container),
     )

@@ -5,8 +5,6 @@ One at a time and not for long. Nothing of it is seen from outside: what it fail
 
 import asyncio
 import logging
-import socket
-from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
@@ -15,18 +13,16 @@ from compat_engine.engine.parts import Engine
 from compat_engine.engine.prepare import prepare
 from compat_engine.engine.registry import Container
 from compat_engine.errors import EngineError
-from compat_engine.runtime.protocol import Created, StartFailed, Streams
+from compat_engine.runtime.protocol import Created, StartFailed
 
 log = logging.getLogger(__name__)
 SECONDS = 0.25  # from its create; a client that wants to start it at once has done so
 
-Attached = Sequence[tuple[socket.socket, Streams]]
 
-
-async def make_ready(engine: Engine, container: Container, attached: Attached, undo: AsyncExitStack) -> Created:
+async def make_ready(engine: Engine, container: Container, undo: AsyncExitStack) -> Created:
     """A container whose init waits for `go`. Raises StartFailed, EngineError, OSError; what it makes is undone through `undo`."""
     inputs = await prepare(engine, container, undo)
-    created = await engine.runtime.create(compile_spec(container.record, inputs), attached)
+    created = await engine.runtime.create(compile_spec(container.record, inputs))
     undo.push_async_callback(created.abort)
     return created
 
@@ -54,15 +50,14 @@ class Standby:
             expiry = asyncio.get_running_loop().call_later(SECONDS, self._expired, container)
             self._ready = _Ready(container, undo, making, expiry)
 
-    async def take(self, engine: Engine, container: Container, attached: Attached, undo: AsyncExitStack) -> Created:
+    async def take(self, engine: Engine, container: Container, undo: AsyncExitStack) -> Created:
         """What `make_ready` gives, and raises; made before or now."""
         if (ready := self._leave(container)) and (created := await ready.making):
             if not created.ended:  # else: killed, or out of memory; the next one may fare better
                 undo.push_async_callback(ready.undo.aclose)
-                await created.attach(attached)
                 return created
             await ready.undo.aclose()
-        return await make_ready(engine, container, attached, undo)
+        return await make_ready(engine, container, undo)
 
     async def dismiss(self, container: Container) -> None:
         """Nothing made ready of it is left when this returns: it changes, or its files are wanted."""
@@ -97,7 +92,7 @@ class Standby:
 
 async def _try(engine: Engine, container: Container, undo: AsyncExitStack) -> Created | None:
     try:
-        return await make_ready(engine, container, (), undo)
+        return await make_ready(engine, container, undo)
     except BaseException as error:
         await undo.aclose()
         if not isinstance(error, StartFailed | EngineError | OSError):

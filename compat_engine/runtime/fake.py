@@ -160,11 +160,9 @@ class FakeCreated:
         self.pid = container.main.pid
         self.ended = False
 
-    async def attach(self, attached: Sequence[tuple[socket.socket, Streams]]) -> None:
+    async def go(self, attached: Sequence[tuple[socket.socket, Streams]] = ()) -> str:
         for end, streams in attached:
             self._container.main.attach(end, streams)
-
-    async def go(self) -> str:
         self._runtime.begin(self._container)
         return now()
 
@@ -183,17 +181,9 @@ class FakeRuntime:
         self._exits: asyncio.Queue[Exit | ExecExit] = asyncio.Queue()
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def create(self, spec: Spec, attached: Sequence[tuple[socket.socket, Streams]] = ()) -> FakeCreated:
-        try:
-            log = spec.log.path if spec.log.driver == "json-file" else ""
-            main = FakeProcess(spec.process, spec.hostname, log)
-        except StartFailed:
-            for end, _ in attached:
-                end.close()
-            raise
-        for end, streams in attached:
-            main.attach(end, streams)
-        return FakeCreated(self, FakeContainer(spec, main))
+    async def create(self, spec: Spec) -> FakeCreated:
+        log = spec.log.path if spec.log.driver == "json-file" else ""
+        return FakeCreated(self, FakeContainer(spec, FakeProcess(spec.process, spec.hostname, log)))
 
     def begin(self, container: FakeContainer) -> None:
         self._containers[container.spec.id] = container

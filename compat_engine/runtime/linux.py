@@ -24,7 +24,7 @@ from compat_engine.shim.spec import Process, Spec, dump_process
 from compat_engine.store.tree import Tree
 
 ANSWER_SECONDS = 3.0  # for the word of a shim which an earlier daemon left in the middle of a start
-FIRST_CLIENTS = 32  # attach sockets that go with `run`; the launcher takes no more descriptors at once than 64
+FIRST_CLIENTS = 32  # attach sockets that go with `go`; a shim takes no more descriptors at once than 64
 LAST_WORDS_SECONDS = 0.5  # from the end of init's namespaces to its message
 CONNECT_TRIES = 20
 
@@ -40,16 +40,15 @@ class LinuxCreated:
     def ended(self) -> bool:
         return self.shim.started.done()
 
-    async def attach(self, attached: Sequence[tuple[socket.socket, Streams]]) -> None:
-        with ExitStack() as ends, suppress(NotRunning):  # it has failed by itself; `go` tells how
+    async def go(self, attached: Sequence[tuple[socket.socket, Streams]] = ()) -> str:
+        first, others = attached[:FIRST_CLIENTS], attached[FIRST_CLIENTS:]
+        with ExitStack() as ends, suppress(NotRunning):  # it has failed by itself; `started` tells how
             for end, _ in attached:
                 ends.enter_context(end)
-            for end, streams in attached:
+            for end, streams in others:
                 await self.shim.send({"op": protocol.ATTACH, **asdict(streams)}, [end.fileno()])
-
-    async def go(self) -> str:
-        with suppress(NotRunning):  # it has failed by itself; `started` tells how
-            await self.shim.send({"op": protocol.GO})
+            message = {"op": protocol.GO, "attach": [asdict(streams) for _, streams in first]}
+            await self.shim.send(message, [end.fileno() for end, _ in first])
         try:
             return await self.shim.started
         except StartFailed:
@@ -82,23 +81,20 @@ class LinuxRuntime:
         tree.bundles.mkdir(mode=0o700, parents=True, exist_ok=True)
         return cls(tree, cgroups, Launcher(tree.exec / "launcher.log"))
 
-    async def create(self, spec: Spec, attached: Sequence[tuple[socket.socket, Streams]] = ()) -> LinuxCreated:
-        with ExitStack() as ends:
-            for end, _ in attached:
-                ends.enter_context(end)
-            await self._predecessor_gone(spec.id)
-            try:
-                return await self._create(spec, attached)
-            except StartFailed as error:
-                if error.step != protocol.SHIM:
-                    raise
-                return await self._create(spec, attached)  # the shim was killed with our message in its hands
+    async def create(self, spec: Spec) -> LinuxCreated:
+        await self._predecessor_gone(spec.id)
+        try:
+            return await self._create(spec)
+        except StartFailed as error:
+            if error.step != protocol.SHIM:
+                raise
+            return await self._create(spec)  # the shim was killed with our message in its hands
 
-    async def _create(self, spec: Spec, attached: Sequence[tuple[socket.socket, Streams]]) -> LinuxCreated:
+    async def _create(self, spec: Spec) -> LinuxCreated:
         shim = self._shims[spec.id] = self._shim(spec.id, self.cgroups.group(spec.cgroups))
         try:
             bundles.make(shim.bundle, spec)
-            await self._run(shim, attached)
+            await self._run(shim)
             return LinuxCreated(await shim.created, shim)
         except BaseException:
             await asyncio.shield(shim.abandon())
@@ -214,15 +210,11 @@ class LinuxRuntime:
                 raise Conflict(f"container {id} is running")
             await shim.gone.wait()
 
-    async def _run(self, shim: Shim, attached: Sequence[tuple[socket.socket, Streams]]) -> None:
+    async def _run(self, shim: Shim) -> None:
         ours, theirs = pair()
         with theirs:
             shim.converse(ours)
-            first, later = attached[:FIRST_CLIENTS], attached[FIRST_CLIENTS:]
-            message = {"op": protocol.RUN, "bundle": str(shim.bundle), "attach": [asdict(streams) for _, streams in first]}
-            await self.launcher.run(message, [theirs.fileno(), *(end.fileno() for end, _ in first)])
-        for end, streams in later:
-            await shim.send({"op": protocol.ATTACH, **asdict(streams)}, [end.fileno()])
+            await self.launcher.run({"op": protocol.RUN, "bundle": str(shim.bundle)}, [theirs.fileno()])
 
     async def _adopt(self, bundle: Path) -> Shim | Exit | None:
         """The shim of a running container, or how the container ended; None when it never ran or nobody saw it end."""

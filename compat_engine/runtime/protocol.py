@@ -71,11 +71,9 @@ class Created(Protocol):
     def ended(self) -> bool:
         """Whether it is known to have left before `go`."""
 
-    async def attach(self, attached: Sequence[tuple[socket, Streams]]) -> None:
-        """Further clients, beside those of `create`: owns their ends likewise."""
-
-    async def go(self) -> str:
-        """Let it execve; the start time (RFC 3339, ns). Raises StartFailed, after which nothing of the container is left."""
+    async def go(self, attached: Sequence[tuple[socket, Streams]] = ()) -> str:
+        """Let it execve, `attached` from the first byte on; the start time (RFC 3339, ns). Owns the shim's ends of `attached`
+        from the call on, also on failure. Raises StartFailed, after which nothing of the container is left."""
 
     async def failure(self) -> StartFailed | None:
         """Why init left before `go`, None when it waits: what to ask when its namespaces could not be furnished."""
@@ -87,8 +85,8 @@ class Created(Protocol):
 class Runtime(Protocol):
     """What is done to a running container raises NotRunning once its process is gone."""
 
-    async def create(self, spec: Spec, attached: Sequence[tuple[socket, Streams]] = ()) -> Created:
-        """Start shim and init; returns when init exists. Owns the shim's ends of `attached` from the call on, also on failure."""
+    async def create(self, spec: Spec) -> Created:
+        """Start shim and init; returns when init exists."""
 
     async def attach(self, id: str, streams: Streams) -> socket:
         """A connected, non-blocking stream socket to the running process (protocol.py tells what travels on it)."""

@@ -92,7 +92,7 @@ class _Shim(rootfs.CgroupNamespace):
 
     def __init__(self, spec: Spec, sync: channel.Socket) -> None:
         self._spec, self.sync = spec, sync
-        self._due = [protocol.STDIO, protocol.CGROUPS, *((protocol.GO,) if spec.wait_for_go else ())]
+        self._due = [protocol.STDIO, protocol.CGROUPS, protocol.GO]
 
     def ready(self) -> None:
         """Join the cgroups once the shim has made them, then take them as the roots of our cgroup namespace."""

@@ -120,9 +120,7 @@ def _wait_for_run(daemon: channel.Socket, launcher: int) -> NoReturn:
         if message.get("op") == protocol.RUN and fds:
             _tell(launcher, _TAKEN)
             daemon.close()
-            control, *rest = (channel.adopt(item) for item in fds)
-            attached = list(zip(rest, message.get("attach") or [], strict=True))
-            shim_main(shim, message["bundle"], control, attached, launcher)
+            shim_main(shim, message["bundle"], channel.adopt(fds[0]), launcher)
         for item in fds:
             os.close(item)
     _tell(launcher, _CLOSED)

@@ -34,14 +34,11 @@ def become_shim() -> None:
     os.close(null)
 
 
-Clients = list[tuple[channel.Socket, channel.Message]]
-
-
-def main(shim: "Shim", path: str, control: channel.Socket, attached: Clients, starting: int) -> NoReturn:
+def main(shim: "Shim", path: str, control: channel.Socket, starting: int) -> NoReturn:
     """The life of a shim with its container. path: the bundle. starting: a descriptor to close when the start is over."""
     bundle = Bundle(path)
     try:
-        shim.begin(bundle, control, attached, starting)
+        shim.begin(bundle, control, starting)
         shim.loop.run()
     except BaseException as error:  # a bug of ours must not leave a container nobody keeps
         bundle.report(f"{type(error).__name__}: {error} ({place(error)})")
@@ -84,7 +81,7 @@ class Shim(Watcher):
 
     # the start
 
-    def begin(self, bundle: Bundle, control: channel.Socket, attached: Clients, starting: int) -> None:
+    def begin(self, bundle: Bundle, control: channel.Socket, starting: int) -> None:
         """Up to a forked init; a failure is told to the daemon and undone."""
         self._bundle, self._control, self._starting = bundle, control, starting
         self._connections.add(control)
@@ -95,14 +92,11 @@ class Shim(Watcher):
                 self._tell_to_begin(self._spare)  # it has more to do than we
             set_title("ce-shim", ("compat-engine-shim", bundle.path))
             self._plan = Plan.load(self._bundle.plan())
-            self._going = not self._plan.wait_for_go
-            self._begin_container(attached)
+            self._begin_container()
         except (Failure, OSError, ValueError, KeyError, TypeError) as error:
-            for sock, _ in attached:
-                sock.close()
             self._abandon(unexpected(error))
 
-    def _begin_container(self, attached: Clients) -> None:
+    def _begin_container(self) -> None:
         forked = self._fork_init()
         self._main = Child(self.loop, "", self._plan.stream, self)
         self._main.adopt(forked)
@@ -116,7 +110,7 @@ class Shim(Watcher):
                 self._main.stdio.record(self._open_log(), self._watches.notify)
         except Failure as failure:
             self._main.kill(failure)
-        self._open(attached)
+        self._listen()
 
     def _tell_to_begin(self, forked: Forked) -> None:
         with step(protocol.SHIM, "init has ended before it was told to begin"):
@@ -155,10 +149,7 @@ class Shim(Watcher):
             elif not self._new_pids:
                 ns.unshare(ns.CLONE_NEWPID)
 
-    def _open(self, attached: Clients) -> None:
-        """To clients and daemons."""
-        for sock, wanted in attached:
-            self._main.stdio.attach(Attachment(self.loop, sock, wanted))
+    def _listen(self) -> None:
         try:
             self._connections.listen(self._bundle.listen())
         except OSError as error:
@@ -318,6 +309,8 @@ class Shim(Watcher):
         return self._execs.get(message["exec"]) if message.get("exec") else self._main
 
     def _on_go(self, sock: channel.Socket, message: channel.Message, fds: list[int]) -> None:
+        for wanted in message.get("attach") or ():
+            self._main.stdio.attach(Attachment(self.loop, channel.adopt(fds.pop(0)), wanted))
         self._going = True
         self._main.tell(protocol.GO)
 

@@ -30,7 +30,6 @@ class Plan:
     pid_namespace: str
     net_namespace: str
     cgroups: tuple[CgroupDir, ...]
-    wait_for_go: bool
 
     @property
     def directories(self) -> list[str]:
@@ -41,5 +40,5 @@ class Plan:
     def load(cls, text: bytes) -> "Plan":
         """Of a spec as Spec.dump makes it, or its first line. Raises ValueError, KeyError, TypeError."""
         raw = decode(text.decode(), len(SHIM_FIRST))
-        pid, net, cgroups = raw["pid_namespace"], raw["net_namespace"], load_cgroups(raw["cgroups"])
-        return cls(Stream.of(raw), Log(**raw["log"]), pid, net, cgroups, raw["wait_for_go"])
+        cgroups = load_cgroups(raw["cgroups"])
+        return cls(Stream.of(raw), Log(**raw["log"]), raw["pid_namespace"], raw["net_namespace"], cgroups)

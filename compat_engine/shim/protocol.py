@@ -3,11 +3,11 @@
 Every message is one SEQPACKET datagram: a JSON object with "op" and the fields below, file descriptors beside it (SCM_RIGHTS).
 
     daemon                                     launcher
-    run {bundle} +fds [control, attach...] ->  forks a shim that owns the fds; never answers
+    run {bundle} +fd control               ->  forks a shim that owns the fd; never answers
 
     daemon                                     shim (over `control`, or a connection to <bundle>/shim.sock)
                                            <-  created {pid}                init exists; its network's namespace too, if it is new
-    go {}                                  ->                               the network is there
+    go {attach} +fds                       ->                               the network is there, and who attached before
                                            <-  started {time} | failed {errno, step, text}
     signal {signal, exec?}                 ->                               pidfd_send_signal to the container or an exec
     resize {rows, columns, exec?}          ->                               TIOCSWINSZ
@@ -23,8 +23,8 @@ Every message is one SEQPACKET datagram: a JSON object with "op" and the fields 
 A shim whose daemon is gone goes on; EOF on a connection is no error. If the first daemon dies before `go`, the shim kills
 init, removes the cgroups and leaves: a start is done or not done. Any number of connections may be open; events go to all.
 
-Attach socket (a SOCK_STREAM socketpair whose one end the shim gets; for `run` the fds after `control`, described in the
-message's `attach` list of {stdin, stdout, stderr} objects): the shim writes the process's output on it, in stdcopy frames
+Attach socket (a SOCK_STREAM socketpair whose one end the shim gets; for `go` as many as the message's `attach`, a list of
+{stdin, stdout, stderr} objects, describes): the shim writes the process's output on it, in stdcopy frames
 ([stream 1|2, 0, 0, 0, length u32 BE] + data), raw when the process has a tty; what it reads is stdin, its EOF the end of this
 client's stdin (and of the container's when stdin_once). The shim shuts it down after the last byte once the process is gone.
 While ATTACH_BUFFER bytes wait for a client the process is held back, as by a pipe that is full: a slow reader loses nothing.

@@ -162,7 +162,6 @@ class Spec:
     cgroups: tuple[CgroupDir, ...] = ()
     sysctls: tuple[tuple[str, str], ...] = ()
     log: Log = Log()
-    wait_for_go: bool = True  # init waits for the daemon's `go` (network set up) before execve
     annotations: dict[str, str] = field(default_factory=dict)
 
     def dump(self) -> str:
@@ -175,7 +174,6 @@ class Spec:
             "log": self.log,
             "pid_namespace": self.namespaces.pid,
             "net_namespace": self.namespaces.net,
-            "wait_for_go": self.wait_for_go,
             "cgroups": self.cgroups,
         }
         rest = {name: value for name, value in _fields(self).items() if name not in shim}
@@ -185,7 +183,7 @@ class Spec:
     def load(cls, text: str) -> "Spec":
         raw = json.loads(text)
         shim = raw.pop("shim")
-        return _spec({name: shim[name] for name in ("log", "wait_for_go", "cgroups")} | raw)
+        return _spec({name: shim[name] for name in ("log", "cgroups")} | raw)
 
 
 def _fields(value: Any) -> dict[str, Any]:

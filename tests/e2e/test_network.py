@@ -50,6 +50,17 @@ def test_none_has_only_loopback(docker: Docker) -> None:
     assert docker("run", "--rm", "--network", "none", "busybox", "ping", "-c", "1", "127.0.0.1").count("1 packets received")
 
 
+def test_networks_changed_between_create_and_start(docker: Docker) -> None:
+    """At once, while what create has made ready still waits."""
+    show = ("sh", "-c", "cat /etc/hosts; ls /sys/class/net")
+    for before, after in (("none", "bridge"), ("bridge", "none")):
+        container = docker("create", "--network", before, "busybox", *show)
+        docker("network", "disconnect", before, container)
+        docker("network", "connect", after, container)
+        shown = docker("start", "-a", container)
+        assert "localhost" in shown and (container[:12] in shown, "eth0" in shown) == (after == "bridge",) * 2, shown
+
+
 def test_a_published_port_answers_on_localhost(docker: Docker) -> None:
     port = free_port()
     container = serve(docker, "-p", f"{port}:80")

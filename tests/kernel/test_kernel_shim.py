@@ -248,10 +248,8 @@ def test_an_exec_is_in_the_containers_cgroups_and_terminal(daemon: Daemon) -> No
 def test_terminal(daemon: Daemon) -> None:
     ours, theirs = socket.socketpair()
     with ours:
-        container = daemon.run(
-            daemon.spec(process("sh", tty=True, open_stdin=True, console=(24, 80))), [(theirs, {"stdin": True})]
-        )
-        container.started()
+        container = daemon.run(daemon.spec(process("sh", tty=True, open_stdin=True, console=(24, 80))))
+        container.started([(theirs, {"stdin": True})])
         ours.sendall(b"tty; stty size; ls -l /dev/console; echo 'a b' | wc -w\n")
         seen = b""
         while b"2\r\n" not in seen:
@@ -268,8 +266,8 @@ def test_terminal(daemon: Daemon) -> None:
 def test_stdin_once_and_back_pressure(daemon: Daemon) -> None:
     ours, theirs = socket.socketpair()
     with ours:
-        container = daemon.run(daemon.spec(process("cat", open_stdin=True, stdin_once=True)), [(theirs, {"stdin": True})])
-        container.started()
+        container = daemon.run(daemon.spec(process("cat", open_stdin=True, stdin_once=True)))
+        container.started([(theirs, {"stdin": True})])
         ours.sendall(b"x" * 100_000)
         ours.shutdown(socket.SHUT_WR)
         assert joined(read_all(ours), 1) == b"x" * 100_000
@@ -280,8 +278,8 @@ def test_a_slow_reader_loses_nothing(daemon: Daemon) -> None:
     ours, theirs = socket.socketpair()
     with ours:
         main = process("sh", "-c", "head -c 20000000 /dev/zero")
-        container = daemon.run(daemon.spec(main, log=Log(driver="none")), [(theirs, {})])
-        container.started()
+        container = daemon.run(daemon.spec(main, log=Log(driver="none")))
+        container.started([(theirs, {})])
         time.sleep(0.5)
         assert sum(len(chunk) for _, chunk in frames(read_all(ours))) == 20_000_000
         assert container.exited()["code"] == 0

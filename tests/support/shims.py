@@ -67,9 +67,11 @@ class Container:
     def tell(self, op: str, fds: Sequence[int] = (), **fields: Any) -> None:
         channel.send(self.control, {"op": op, **fields}, fds)
 
-    def started(self) -> None:
+    def started(self, attached: Sequence[tuple[socket.socket, dict[str, bool]]] = ()) -> None:
         self.pid = int(self.expect(protocol.CREATED)["pid"])
-        self.tell(protocol.GO)
+        self.tell(protocol.GO, [sock.fileno() for sock, _ in attached], attach=[wanted for _, wanted in attached])
+        for sock, _ in attached:
+            sock.close()
         self.expect(protocol.STARTED)
 
     def failed(self) -> channel.Message:
@@ -174,16 +176,13 @@ class Daemon:
             return [str(root / self.name / id)]
         return [str(path / self.name / id) for path in sorted(root.iterdir()) if (path / "tasks").exists()]
 
-    def run(self, spec: Spec, attached: Sequence[tuple[socket.socket, dict[str, bool]]] = ()) -> Container:
+    def run(self, spec: Spec) -> Container:
         bundle = self.base / "bundles" / spec.id
         bundle.mkdir(parents=True, exist_ok=True)
         (bundle / protocol.SPEC).write_text(spec.dump())
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        message = {"op": protocol.RUN, "bundle": str(bundle), "attach": [wanted for _, wanted in attached]}
-        channel.send(self.socket, message, [theirs.fileno(), *(sock.fileno() for sock, _ in attached)])
+        channel.send(self.socket, {"op": protocol.RUN, "bundle": str(bundle)}, [theirs.fileno()])
         theirs.close()
-        for sock, _ in attached:
-            sock.close()
         container = Container(spec.id, bundle, Path(spec.log.path), ours)
         self.containers.append(container)
         return container

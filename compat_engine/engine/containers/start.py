@@ -43,13 +43,13 @@ async def launch(engine: Engine, container: Container, restarts: int) -> None:
             endpoints = await reserve(engine, container)
             undo.push_async_callback(engine.networks.release, container.id)
             write_network_files(engine, container, endpoints)
-            created = await engine.standby.take(engine, container, attached, undo)
+            created = await engine.standby.take(engine, container, undo)
             try:
                 await connect(engine, container, endpoints, created.pid)
             except EngineError as error:  # init may have failed first, and taken its namespace along
                 raise await created.failure() or error from error
             undo.push_async_callback(disconnected, engine, container)
-            started = await created.go()
+            started = await created.go(attached)
             undo.pop_all()
     except (StartFailed, EngineError, OSError) as error:
         raise await _failed(engine, container, error) from error

@@ -27,22 +27,18 @@ class Maker:
     def __init__(self) -> None:
         self.made: list[str] = []
         self.undone: list[str] = []
-        self.attached: list[object] = []
         self.pause = asyncio.Event()
         self.pause.set()
         self.error: Exception | None = None
         self.ended = False
 
-    async def __call__(self, engine: Engine, container: Container, attached: object, undo: AsyncExitStack) -> Any:
+    async def __call__(self, engine: Engine, container: Container, undo: AsyncExitStack) -> Any:
         undo.callback(self.undone.append, container.name)
         await self.pause.wait()
         if self.error:
             raise self.error
         self.made.append(container.name)
         return self
-
-    async def attach(self, attached: object) -> None:
-        self.attached.append(attached)
 
 
 @pytest.fixture
@@ -63,11 +59,11 @@ async def test_a_start_takes_what_was_made(engine: Engine, maker: Maker) -> None
     maker.pause.clear()
     engine.standby.offer(engine, container)
     async with AsyncExitStack() as undo:
-        taking = asyncio.create_task(engine.standby.take(engine, container, cast(Any, ["end"]), undo))
+        taking = asyncio.create_task(engine.standby.take(engine, container, undo))
         await asyncio.sleep(0)
         maker.pause.set()  # a start that comes before it is ready waits for it
         assert cast(Any, await taking) is maker
-        assert (maker.made, maker.undone, maker.attached) == (["one"], [], [["end"]])
+        assert (maker.made, maker.undone) == (["one"], [])
     assert maker.undone == ["one"]  # a start that fails later
 
 
@@ -76,7 +72,7 @@ async def test_without_one_a_start_makes_its_own(engine: Engine, maker: Maker) -
     engine.standby.offer(engine, one)
     await asyncio.sleep(0)
     async with AsyncExitStack() as undo:
-        await engine.standby.take(engine, other, (), undo)
+        await engine.standby.take(engine, other, undo)
     assert maker.made == ["one", "other"] and maker.undone == ["other"]
 
 
@@ -88,7 +84,7 @@ async def test_what_fails_is_tried_again_by_the_start(engine: Engine, maker: Mak
     assert maker.undone == ["one"]
     maker.error = None
     async with AsyncExitStack() as undo:
-        assert cast(Any, await engine.standby.take(engine, container, (), undo)) is maker
+        assert cast(Any, await engine.standby.take(engine, container, undo)) is maker
     assert maker.made == ["one"]
 
 
@@ -98,7 +94,7 @@ async def test_what_has_ended_meanwhile_is_made_again(engine: Engine, maker: Mak
     await asyncio.sleep(0.01)
     maker.ended = True
     async with AsyncExitStack() as undo:
-        await engine.standby.take(engine, container, (), undo)
+        await engine.standby.take(engine, container, undo)
         assert (maker.made, maker.undone) == (["one", "one"], ["one"])
     assert maker.undone == ["one", "one"]
 

@@ -16,7 +16,7 @@ def test_a_spec_survives_its_dump() -> None:
 
 
 def test_the_shims_part() -> None:
-    plan = Plan(Stream(True, False, False), SPEC.log, "/proc/1/ns/pid", "new", SPEC.cgroups, True)
+    plan = Plan(Stream(True, False, False), SPEC.log, "/proc/1/ns/pid", "new", SPEC.cgroups)
     assert Plan.load(SPEC.dump().encode()) == plan
 
 
