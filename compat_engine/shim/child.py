@@ -85,7 +85,7 @@ class Child:
 
     def fork(self, script: Script, cgroup: int) -> None:
         """Run `script`, which has its stdio from the first, in a child of ours. cgroup and errors: as Forked."""
-        stdio, kept = self._open_stdio()
+        stdio, kept = self.open_stdio()
         try:
             forked = Forked(lambda sync: script(stdio, sync), cgroup)
         except OSError:
@@ -99,7 +99,7 @@ class Child:
 
     def adopt(self, forked: Forked) -> None:
         """Make one that has begun ours, and give it its stdio; one that has ended meanwhile is no error."""
-        stdio, kept = self._open_stdio()
+        stdio, kept = self.open_stdio()
         self._watch(forked, kept)
         self.tell(protocol.STDIO, stdio)
         for fd in set(stdio):
@@ -156,7 +156,7 @@ class Child:
         forked.sync.setblocking(False)
         self._loop.add(forked.sync.fileno(), IN, self._on_sync)
 
-    def _open_stdio(self) -> tuple[tuple[int, int, int], tuple[int, ...]]:
+    def open_stdio(self) -> tuple[tuple[int, int, int], tuple[int, ...]]:
         """(the child's three descriptors, ours: stdout, stderr and, when stdin is open, stdin)."""
         null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
         if self._stream.tty:

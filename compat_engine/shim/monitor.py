@@ -16,6 +16,7 @@ from compat_engine.shim.failure import Failure, place, reason, step, unexpected
 from compat_engine.shim.filelog import open_log
 from compat_engine.shim.loop import Loop
 from compat_engine.shim.plan import Plan, Stream
+from compat_engine.shim.spec import REHEARSAL
 from compat_engine.shim.stdio import Log, NoLog
 from compat_engine.shim.watches import Watches
 
@@ -78,8 +79,23 @@ class Shim(Watcher):
         self._watch_children()
         self._new_pids = _unshare_pids()
         self._spare = _spare_init() if self._new_pids else None
+        self._rehearse()
 
     # the start
+
+    def _rehearse(self) -> None:
+        """What of a start leaves no trace, for the memory that has to be copied for it (init.py): every shim needs these pages,
+        and none besides."""
+        ours, theirs = channel.pair()
+        channel.send(ours, {"op": protocol.RUN}, [ours.fileno()])
+        message, fds = channel.receive(theirs) or ({}, [])
+        plan = Plan.load(REHEARSAL.encode())
+        cgroups.birthplace(plan.directories)
+        stdio, kept = Child(self.loop, "", plan.stream, self).open_stdio()
+        for fd in (*fds, *stdio, *kept):
+            os.close(fd)
+        ours.close()
+        theirs.close()
 
     def begin(self, bundle: Bundle, control: channel.Socket, starting: int) -> None:
         """Up to a forked init; a failure is told to the daemon and undone."""
