@@ -88,7 +88,7 @@ class Shim(Watcher):
         and none besides."""
         ours, theirs = channel.pair()
         channel.send(ours, {"op": protocol.RUN}, [ours.fileno()])
-        message, fds = channel.receive(theirs) or ({}, [])
+        _, fds = channel.receive(theirs) or ({}, [])
         plan = Plan.load(REHEARSAL.encode())
         cgroups.birthplace(plan.directories)
         stdio, kept = Child(self.loop, "", plan.stream, self).open_stdio()
