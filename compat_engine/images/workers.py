@@ -8,7 +8,7 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from compat_engine.errors import Internal, InvalidParameter
@@ -20,14 +20,21 @@ _START = (
 Progress = Callable[[int], None]
 
 
+IDLE_SECONDS = 10.0  # how long the worker process waits for another job: it is 12 MB, and there again in a tenth of a second
+
+
 class Workers:
-    """Starts the worker process with the first job, and again should it die. `close` ends it and every job."""
+    """Starts the worker process with a job when there is none, and lets it go when it has had nothing to do for a while. `close`
+    ends it and every job."""
 
     def __init__(self) -> None:
         self._requests: socket.socket | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._ids = itertools.count(1)
         self._slots = asyncio.Semaphore(os.cpu_count() or 1)
+        self._jobs = 0
+        self._retirement: asyncio.TimerHandle | None = None
+        self._leaving: asyncio.Future[int] | None = None
 
     async def run(self, job: str, fds: Sequence[int], progress: Progress | None = None, **arguments: Any) -> dict[str, Any]:
         """The answer of worker.JOBS[job]. Takes no descriptor over.
@@ -37,7 +44,7 @@ class Workers:
         """
         id = next(self._ids)
         ours, theirs = socket.socketpair()
-        with ours:
+        with self._at_work(), ours:
             ours.setblocking(False)
             with theirs:
                 await self._send({"id": id, "job": job, "arguments": arguments}, [theirs.fileno(), *fds])
@@ -55,10 +62,31 @@ class Workers:
             yield
 
     async def close(self) -> None:
+        if self._retirement is not None:
+            self._retirement.cancel()
+        self._retire()
+        if self._leaving is not None:
+            await self._leaving
+
+    @contextlib.contextmanager
+    def _at_work(self) -> Iterator[None]:
+        self._jobs += 1
+        if self._retirement is not None:
+            self._retirement.cancel()
+            self._retirement = None
+        try:
+            yield
+        finally:
+            self._jobs -= 1
+            if self._jobs == 0:
+                self._retirement = asyncio.get_running_loop().call_later(IDLE_SECONDS, self._retire)
+
+    def _retire(self) -> None:
+        """It leaves by itself at the end of its requests."""
         if self._requests is not None and self._process is not None:
             self._requests.close()
             self._requests = None
-            await asyncio.to_thread(self._process.wait)
+            self._leaving = asyncio.get_running_loop().run_in_executor(None, self._process.wait)
 
     async def _send(self, request: dict[str, Any], fds: Sequence[int]) -> None:
         message = json.dumps(request).encode()
@@ -70,8 +98,7 @@ class Workers:
                 socket.send_fds(self._requests, [message], fds)
                 return
             except (BrokenPipeError, ConnectionResetError):
-                self._requests.close()
-                self._requests = None
+                self._retire()
                 if attempt == 2:
                     raise Internal("the image worker does not start") from None
 
