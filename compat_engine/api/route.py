@@ -31,8 +31,8 @@ _VARIABLE: Final = re.compile(r"\{(\w+)\}")
 class Route:
     """One endpoint. `path` without version; a variable takes any text, slashes too: /images/{name}/json.
 
-    since: the API version that brought it. live: the handler is cancelled when the client goes (logs, events, wait, pull);
-    without it the handler runs to its end, as stopping or removing half a container would help nobody.
+    since: the API version that brought it. live: the handler is cancelled when the client goes (logs, events, wait, pull, all
+    that only looks); without it the handler runs to its end, as stopping or removing half a container would help nobody.
     """
 
     method: str

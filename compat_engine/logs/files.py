@@ -10,15 +10,24 @@ from compat_engine.logs.query import stamp
 from compat_engine.logs.record import Record
 
 CHUNK = 256 << 10  # bytes read at once
+_LITTLE = 64 << 10  # bytes that can be read in passing
 _TRIES = 100  # a container that rotates its log faster than a reader can look does not keep its files either
 
 
+class NotAtHand(Exception):
+    """The page cache does not hold what is wanted, or it is more than a little: a thread has to fetch it."""
+
+
 class LogFile:
-    """An open log file and how far it has been read. `close` when done. A subclass for each format."""
+    """An open log file and how far it has been read. `close` when done. A subclass for each format.
+
+    in_passing: whether whoever reads must not wait; then all that reads may raise NotAtHand, and has read nothing.
+    """
 
     def __init__(self, path: Path) -> None:
         """`path`, or else what it was compressed to. Raises FileNotFoundError."""
         self.offset = 0
+        self.in_passing = False
         self._packed: Packed | None = None
         try:
             self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -50,17 +59,33 @@ class LogFile:
         raise NotImplementedError
 
     def close(self) -> None:
-        if self._packed:
-            self._packed.close()
-        if self._fd >= 0:
-            os.close(self._fd)
+        """Twice is no error."""
+        packed, fd, self._packed, self._fd = self._packed, self._fd, None, -1
+        if packed:
+            packed.close()
+        if fd >= 0:
+            os.close(fd)
 
     @property
     def size(self) -> int:
         return os.fstat(self._plain()).st_size
 
     def read(self, length: int, offset: int) -> bytes:
-        return os.pread(self._plain(), length, offset)
+        return self._cached(length, offset) if self.in_passing else os.pread(self._plain(), length, offset)
+
+    def _cached(self, length: int, offset: int) -> bytes:
+        if self._packed:
+            raise NotAtHand
+        buffer = bytearray(max(min(length, self.size - offset), 0))
+        if len(buffer) > _LITTLE:
+            raise NotAtHand
+        try:
+            count = os.preadv(self._fd, [buffer], offset, os.RWF_NOWAIT)
+        except OSError as error:  # EAGAIN; EOPNOTSUPP of filesystems that cannot tell
+            raise NotAtHand from error
+        if count < len(buffer):
+            raise NotAtHand
+        return bytes(buffer)
 
     def next_records(self) -> bytes:
         """The next whole records, b"" at the end. One that is not whole is left for later."""

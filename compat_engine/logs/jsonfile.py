@@ -6,6 +6,7 @@ from compat_engine.logs.query import stamp
 from compat_engine.logs.record import Record
 
 _BLOCK = 64 << 10  # bytes looked at when searching
+_LINE = 4 << 10  # bytes in which most lines end
 _SLACK_NS = 1_000_000_000  # the two streams are stamped apart, so times are only nearly in order
 
 
@@ -48,12 +49,12 @@ class JsonFile(LogFile):
         self.offset = low
 
     def _end_of_lines(self) -> int:
-        end = self.size
+        end, length = self.size, _LINE
         while end > 0:
-            start = max(end - _BLOCK, 0)
+            start = max(end - length, 0)
             if (at := self.read(end - start, start).rfind(b"\n")) >= 0:
                 return start + at + 1
-            end = start
+            end, length = start, _BLOCK
         return 0
 
     def _line_after(self, position: int) -> tuple[bytes, int]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from threading import Lock
 
 from compat_engine.logs.encode import encoder, within
-from compat_engine.logs.files import LogFile, newer, open_all
+from compat_engine.logs.files import LogFile, NotAtHand, newer, open_all
 from compat_engine.logs.jsonfile import JsonFile
 from compat_engine.logs.localfile import LocalFile
 from compat_engine.logs.query import LogQuery
@@ -58,12 +58,21 @@ async def _iterate(reader: "LogReader", query: LogQuery, watch: int) -> AsyncIte
 
 
 async def _available(reader: "LogReader") -> AsyncIterator[bytes]:
-    """What is there now. Reading and decoding run in a thread; a chunk keeps it for a millisecond or two."""
+    """What is there now."""
     more = True
     while more:
-        frames, more = await asyncio.to_thread(reader.next_frames)
+        frames, more = await _next_frames(reader)
         if frames:
             yield frames
+
+
+async def _next_frames(reader: "LogReader") -> tuple[bytes, bool]:
+    """A little that is in memory is read here: a thread for it takes longer. Else reading and decoding run in a thread, which a
+    chunk keeps for a millisecond or two."""
+    try:
+        return reader.next_frames(in_passing=True)
+    except NotAtHand:
+        return await asyncio.to_thread(reader.next_frames)
 
 
 @contextmanager
@@ -92,7 +101,7 @@ async def _growth(wake: asyncio.Event, watch: int, until_ns: int) -> bool:
 
 
 class LogReader:
-    """Where one client is in the files of one log. Blocking, for use in threads; `close` when done, at any time."""
+    """Where one client is in the files of one log. `close` when done, at any time."""
 
     def __init__(self, path: Path, query: LogQuery, raw: bool, kind: type[LogFile]) -> None:
         self._path, self._query, self._kind = path, query, kind
@@ -101,13 +110,19 @@ class LogReader:
         self._lock = Lock()  # a cancelled reader is closed while a thread may still be reading for it
         self.done = False
 
-    def next_frames(self) -> tuple[bytes, bool]:
-        """Frames of the next chunks, and whether there may be more now. A short log is read in one call."""
+    def next_frames(self, in_passing: bool = False) -> tuple[bytes, bool]:
+        """Frames of the next chunks, and whether there may be more now. A short log is read in one call. Blocks, but in_passing:
+        then it raises NotAtHand where it would, and nothing is lost."""
         frames: list[bytes] = []
         read = 0
         with self._lock:
             while read < _ENOUGH:
-                data = b"" if self.done else self._next_data()
+                try:
+                    data = b"" if self.done else self._next_data(in_passing)
+                except NotAtHand:
+                    if frames:
+                        break
+                    raise
                 if not data:
                     return b"".join(frames), False
                 wanted, self.done = self._within(self._decode(data))
@@ -126,15 +141,16 @@ class LogReader:
         assert self._files
         return self._files[0].records(data)
 
-    def _next_data(self) -> bytes:
+    def _next_data(self, in_passing: bool) -> bytes:
         """Whole records of the file that is the first then."""
         if self._files is None:
-            self._files = self._open()
+            self._files = self._open(in_passing)
         files = self._files
         while True:
             files += [] if files else open_all(self._path, self._kind)
             if not files:
                 return b""
+            files[0].in_passing = in_passing
             if data := files[0].next_records():
                 return data
             if len(files) == 1:
@@ -146,13 +162,17 @@ class LogReader:
                 return data
             files.pop(0).close()
 
-    def _open(self) -> list[LogFile]:
+    def _open(self, in_passing: bool) -> list[LogFile]:
         files = open_all(self._path, self._kind)
-        if self._query.tail >= 0:
-            files = _last(files, self._query.tail)
-        if self._query.since_ns:
-            files = _since(files, self._query.since_ns)
-        return files
+        for file in files:
+            file.in_passing = in_passing
+        try:
+            last = _last(files, self._query.tail) if self._query.tail >= 0 else files
+            return _since(last, self._query.since_ns) if self._query.since_ns else last
+        except NotAtHand:
+            for file in files:
+                file.close()
+            raise
 
 
 def _last(files: list[LogFile], count: int) -> list[LogFile]:

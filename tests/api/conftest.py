@@ -17,6 +17,7 @@ from compat_engine.engine.events import Events
 from compat_engine.engine.execs import Execs
 from compat_engine.engine.records import ContainerRecord
 from compat_engine.engine.registry import Container, Registry
+from compat_engine.engine.standby import Standby
 from compat_engine.errors import NotFound
 from compat_engine.store.records import Records
 from compat_engine.store.tree import Tree
@@ -111,7 +112,7 @@ async def api(tmp_path: Path) -> AsyncIterator[Api]:
     events = Events()
     engine = SimpleNamespace(
         config=Config(data_root=tree.data), tree=tree, records=records, events=events, containers=Registry(records),
-        execs=Execs(events), cgroups=SimpleNamespace(version=1, has=lambda file, parent: True),
+        execs=Execs(events), standby=Standby(), cgroups=SimpleNamespace(version=1, has=lambda file, parent: True),
         images=SimpleNamespace(all=list, find=no_image), networks=SimpleNamespace(endpoints=lambda id: {}),
     )  # fmt: skip
     dispatcher = make_dispatcher(engine)  # type: ignore[arg-type]

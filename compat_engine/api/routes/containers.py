@@ -199,8 +199,8 @@ def _waited(ended: Ended) -> dict[str, object]:
 routes = [
     Route("POST", "/containers/create", post_create),
     Route("POST", "/containers/prune", post_prune, since="1.25"),
-    Route("GET", "/containers/json", get_list),
-    Route("GET", "/containers/{id}/json", get_inspect),
+    Route("GET", "/containers/json", get_list, live=True),
+    Route("GET", "/containers/{id}/json", get_inspect, live=True),
     Route("GET", "/containers/{id}/top", get_top),
     Route("GET", "/containers/{id}/logs", get_logs, live=True),
     Route("GET", "/containers/{id}/attach/ws", get_attach_ws),

@@ -42,5 +42,5 @@ routes = [
     Route("POST", "/containers/{id}/exec", post_create),
     Route("POST", "/exec/{id}/start", post_start),
     Route("POST", "/exec/{id}/resize", post_resize),
-    Route("GET", "/exec/{id}/json", get_inspect),
+    Route("GET", "/exec/{id}/json", get_inspect, live=True),
 ]

@@ -121,14 +121,14 @@ def _platform(request: web.BaseRequest, key: str = "platform") -> str:
 
 
 routes = [
-    Route("GET", "/images/json", list_images),
+    Route("GET", "/images/json", list_images, live=True),
     Route("GET", "/images/get", save_many, live=True),
     Route("GET", "/images/search", search, live=True),
     Route("POST", "/images/create", create, live=True),
     Route("POST", "/images/load", load, live=True),
     Route("POST", "/images/prune", prune, since="1.25"),
-    Route("GET", "/images/{name}/json", inspect),
-    Route("GET", "/images/{name}/history", history),
+    Route("GET", "/images/{name}/json", inspect, live=True),
+    Route("GET", "/images/{name}/history", history, live=True),
     Route("GET", "/images/{name}/get", save_one, live=True),
     Route("POST", "/images/{name}/push", push, live=True),
     Route("POST", "/images/{name}/tag", tag),

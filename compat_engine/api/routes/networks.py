@@ -53,12 +53,12 @@ async def delete(request: web.BaseRequest, engine: Engine) -> web.StreamResponse
 
 
 routes = [
-    Route("GET", "/networks", get_list),
-    Route("GET", "/networks/", get_list),
+    Route("GET", "/networks", get_list, live=True),
+    Route("GET", "/networks/", get_list, live=True),
     Route("POST", "/networks/create", post_create),
     Route("POST", "/networks/prune", post_prune, since="1.25"),
     Route("POST", "/networks/{id}/connect", post_connect),
     Route("POST", "/networks/{id}/disconnect", post_disconnect),
-    Route("GET", "/networks/{id}", get_inspect),
+    Route("GET", "/networks/{id}", get_inspect, live=True),
     Route("DELETE", "/networks/{id}", delete),
 ]

@@ -81,8 +81,8 @@ def _event_type(request: web.BaseRequest) -> str:
 routes = [
     Route("GET", "/_ping", ping, live=True),
     Route("HEAD", "/_ping", ping, live=True),
-    Route("GET", "/version", get_version),
-    Route("GET", "/info", get_info),
+    Route("GET", "/version", get_version, live=True),
+    Route("GET", "/info", get_info, live=True),
     Route("GET", "/events", get_events, live=True),
     Route("GET", "/system/df", get_disk_usage, since="1.25"),
     Route("POST", "/auth", post_auth, live=True),

@@ -46,10 +46,10 @@ async def prune(request: web.BaseRequest, engine: Engine) -> web.StreamResponse:
 
 
 routes = [
-    Route("GET", "/volumes", list_volumes),
+    Route("GET", "/volumes", list_volumes, live=True),
     Route("POST", "/volumes/create", create),
     Route("POST", "/volumes/prune", prune, since="1.25"),
-    Route("GET", "/volumes/{name}", inspect),
+    Route("GET", "/volumes/{name}", inspect, live=True),
     Route("PUT", "/volumes/{name}", update, since="1.42"),
     Route("DELETE", "/volumes/{name}", remove),
 ]

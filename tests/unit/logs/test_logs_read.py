@@ -191,6 +191,42 @@ async def test_follow_ends_at_until(tmp_path: Path) -> None:
     os.close(grew)
 
 
+async def refuse(*args: object) -> None:
+    raise AssertionError("a thread")
+
+
+async def test_a_little_in_memory_is_read_without_a_thread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "log"
+    write(path, range(300))
+    monkeypatch.setattr(asyncio, "to_thread", refuse)
+    assert numbers_in(await collect(path, LogQuery(), raw=True)) == [*range(300)]
+    write(path, range(100_000))
+    assert numbers_in(await collect(path, LogQuery(tail=100), raw=True)) == [*range(99_900, 100_000)]
+    with pytest.raises(AssertionError, match="a thread"):
+        await collect(path, LogQuery(), raw=True)
+
+
+@pytest.mark.parametrize("failing", range(8))
+@pytest.mark.parametrize("query", [LogQuery(), LogQuery(tail=250), LogQuery(tail=250, since_ns=SECOND + 100 * 1_000_000)])
+async def test_what_is_not_in_memory_is_read_by_one(tmp_path: Path, query: LogQuery, failing: int) -> None:
+    """Whichever read finds it so, nothing is lost, told twice or left open."""
+    path = tmp_path / "log"
+    write(path.with_name("log.1"), range(200))
+    write(path, range(200, 300))
+    calls, preadv = iter(range(1000)), os.preadv
+
+    def sometimes(*args: Any) -> int:
+        if next(calls) == failing:
+            raise BlockingIOError
+        return preadv(*args)
+
+    expected = await collect(path, query, raw=True)
+    open_files = len(os.listdir("/proc/self/fd"))
+    with patch.object(os, "preadv", sometimes):
+        assert await collect(path, query, raw=True) == expected != b""
+    assert len(os.listdir("/proc/self/fd")) == open_files
+
+
 async def test_a_reader_that_leaves_closes_its_files(tmp_path: Path) -> None:
     path = tmp_path / "l"
     write(path, range(1))
