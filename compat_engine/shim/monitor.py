@@ -3,6 +3,7 @@
 import errno
 import os
 import signal
+from contextlib import suppress
 from typing import NoReturn
 
 from compat_engine.kernel import namespaces as ns
@@ -79,7 +80,8 @@ class Shim(Watcher):
         self._watch_children()
         self._new_pids = _unshare_pids()
         self._spare = _spare_init() if self._new_pids else None
-        self._rehearse()
+        with suppress(OSError):
+            self._rehearse()
 
     # the start
 
