@@ -324,6 +324,13 @@ each(
 
 
 @check(KILL)
+def kill_of_no_container(engine: Engine) -> None:
+    for signal, code, message in (("KILL", 404, "No such container: nope"), ("BOGUS", 400, "invalid signal: BOGUS")):
+        answer = engine.client.post("/containers/nope/kill", {"signal": signal})
+        refused(answer, code, f"cannot kill container: nope: {message}")
+
+
+@check(KILL)
 def kill_of_a_stopped_container(engine: Engine) -> None:
     container = engine.create()
     refused(engine.client.post(f"/containers/{container}/kill"), 409, f"container {container} is not running")

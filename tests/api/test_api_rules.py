@@ -189,13 +189,22 @@ async def test_malformed_queries(api: Api, method: str, path: str, message: str)
     [
         ("GET", "/containers/nope/json"), ("GET", "/containers/nope/logs?stdout=1"), ("POST", "/containers/nope/start"),
         ("POST", "/containers/nope/stop"), ("POST", "/containers/nope/wait"), ("POST", "/containers/nope/attach?stream=1"),
-        ("DELETE", "/containers/nope"), ("POST", "/containers/nope/kill"), ("GET", "/containers/a/b/json"),
+        ("DELETE", "/containers/nope"), ("GET", "/containers/a/b/json"),
     ],
 )  # fmt: skip
 async def test_no_such_container(api: Api, method: str, path: str) -> None:
     answer = await api.call(method, path)
     name = "a/b" if "a/b" in path else "nope"
     assert (answer.status, answer.message) == (404, f"No such container: {name}")
+
+
+@pytest.mark.parametrize(
+    ("signal", "status", "message"),
+    [("", 404, "No such container: nope"), ("65", 400, "the linux daemon does not support signal 65"), ("X", 400, "invalid signal: X")],
+)
+async def test_kill_of_no_container(api: Api, signal: str, status: int, message: str) -> None:
+    answer = await api.call("POST", f"/containers/nope/kill?signal={signal}")
+    assert (answer.status, answer.message) == (status, f"cannot kill container: nope: {message}")
 
 
 async def test_start_tolerates_a_tiny_body(api: Api) -> None:
