@@ -17,10 +17,8 @@ from compat_engine.errors import Internal, InvalidParameter
 _START = (
     "import sys; sys.path[:] = sys.argv[1].split('\\n'); from compat_engine.images import worker; worker.main(int(sys.argv[2]))"
 )
-Progress = Callable[[int], None]
-
-
 IDLE_SECONDS = 10.0  # how long the worker process waits for another job: it is 12 MB, and there again in a tenth of a second
+Progress = Callable[[int], None]
 
 
 class Workers:
