@@ -7,6 +7,7 @@ import posixpath
 import time
 from collections.abc import Awaitable
 from typing import Final
+from urllib.parse import quote
 
 from aiohttp import web
 from multidict import MultiDict
@@ -31,6 +32,8 @@ from compat_engine.api.streams import error_body
 from compat_engine.api.versions import upgrade_query
 from compat_engine.engine.parts import Engine
 from compat_engine.errors import EngineError, InvalidParameter
+
+_PLAIN: Final = "/$&+,:;=@~"  # beside letters, digits, _ . -: what Go leaves as it is in a path
 
 log = logging.getLogger(__name__)
 access = logging.getLogger("compat_engine.access")
@@ -96,6 +99,8 @@ class Dispatcher:
         request[HEADERS] = self.headers
         request[QUERY] = MultiDict(request.query)
         upgrade_query(match.route.name, version, request[QUERY])
+        if not await _encouraged(request):
+            return _expectation_failed()
         if match.route.live:
             return await match.route.handler(request, self._engine)
         return await self._to_the_end(match.route.handler(request, self._engine))
@@ -147,8 +152,26 @@ def _json_message(status: int, message: str) -> web.Response:
     return web.Response(status=status, body=error_body(message), content_type="application/json")
 
 
+async def _encouraged(request: web.BaseRequest) -> bool:
+    """A client may wait for a word before it sends a body (RFC 9110, 10.1.1). False when it expects something else."""
+    expected = request.headers.get("Expect", "")
+    if not expected or request.version < (1, 1):
+        return True
+    if expected.lower() != "100-continue":
+        return False
+    await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+    request.writer.output_size = 0  # the answer's head is yet to come
+    return True
+
+
+def _expectation_failed() -> web.Response:
+    response = web.Response(status=417)
+    response.force_close()  # the body may follow, or not
+    return response
+
+
 def _location(request: web.BaseRequest) -> str:
-    path, query = _cleaned(request.rel_url.raw_path), request.rel_url.raw_query_string
+    path, query = quote(_cleaned(request.path), safe=_PLAIN), request.rel_url.raw_query_string
     return f"{path}?{query}" if query else path
 
 

@@ -11,6 +11,7 @@ from compat_engine.logs.record import Record
 
 CHUNK = 256 << 10  # bytes read at once
 _LITTLE = 64 << 10  # bytes that can be read in passing
+_FEW = 5
 _TRIES = 100  # a container that rotates its log faster than a reader can look does not keep its files either
 
 
@@ -112,6 +113,12 @@ class LogFile:
     def _rewind_if_truncated(self) -> None:
         if self.size < self.offset:
             self.offset = 0
+
+
+def many(path: Path) -> bool:
+    """Whether there are so many files that even a look at each takes a while."""
+    last = path.with_name(f"{path.name}.{_FEW}")
+    return last.exists() or last.with_name(f"{last.name}.gz").exists()
 
 
 def open_all(path: Path, kind: type[LogFile]) -> list[LogFile]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from threading import Lock
 
 from compat_engine.logs.encode import encoder, within
-from compat_engine.logs.files import LogFile, NotAtHand, newer, open_all
+from compat_engine.logs.files import LogFile, NotAtHand, many, newer, open_all
 from compat_engine.logs.jsonfile import JsonFile
 from compat_engine.logs.localfile import LocalFile
 from compat_engine.logs.query import LogQuery
@@ -58,21 +58,18 @@ async def _iterate(reader: "LogReader", query: LogQuery, watch: int) -> AsyncIte
 
 
 async def _available(reader: "LogReader") -> AsyncIterator[bytes]:
-    """What is there now."""
-    more = True
+    """What is there now. A little that is in memory is read here, as a thread for it takes longer. All else is read and decoded
+    in a thread, which a chunk keeps for a millisecond or two."""
+    try:
+        frames, more = reader.next_frames(in_passing=True)
+    except NotAtHand:
+        frames, more = b"", True
+    if frames:
+        yield frames
     while more:
-        frames, more = await _next_frames(reader)
+        frames, more = await asyncio.to_thread(reader.next_frames)
         if frames:
             yield frames
-
-
-async def _next_frames(reader: "LogReader") -> tuple[bytes, bool]:
-    """A little that is in memory is read here: a thread for it takes longer. Else reading and decoding run in a thread, which a
-    chunk keeps for a millisecond or two."""
-    try:
-        return reader.next_frames(in_passing=True)
-    except NotAtHand:
-        return await asyncio.to_thread(reader.next_frames)
 
 
 @contextmanager
@@ -115,6 +112,8 @@ class LogReader:
         then it raises NotAtHand where it would, and nothing is lost."""
         frames: list[bytes] = []
         read = 0
+        if in_passing and many(self._path):
+            raise NotAtHand
         with self._lock:
             while read < _ENOUGH:
                 try:

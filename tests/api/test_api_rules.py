@@ -85,6 +85,19 @@ async def test_options_and_unclean_paths(api: Api) -> None:
     assert (answer.status, answer.headers["Location"]) == (301, "/v1.51/containers/json?all=1")
     answer = await api.call("GET", "/containers/./x/../json")
     assert (answer.status, answer.headers["Location"]) == (301, "/containers/json")
+    answer = await api.call("GET", "/containers/%2e%2e/a%20b/json?x=%2e")
+    assert (answer.status, answer.headers["Location"]) == (301, "/a%20b/json?x=%2e")
+
+
+async def test_who_expects_to_be_told_to_go_on(api: Api) -> None:
+    head = b"POST /v1.45/auth HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 2\r\n"
+    reader, writer = await api.send(head + b"Expect: 100-continue\r\n\r\n")
+    assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+    writer.write(b"[}")
+    assert b" 400 " in await reader.readline()
+    reader, _ = await api.send(head + b"Expect: 200-foo\r\n\r\n")
+    assert b" 417 " in await reader.readline()
+    assert b"Connection: close" in await reader.read()
 
 
 async def test_ping(api: Api) -> None:

@@ -206,6 +206,17 @@ async def test_a_little_in_memory_is_read_without_a_thread(tmp_path: Path, monke
         await collect(path, LogQuery(), raw=True)
 
 
+async def test_many_little_files_are_read_by_a_thread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "log"
+    names = [path, *(path.with_name(f"log.{number}") for number in range(1, 7))]
+    for number, name in enumerate(reversed(names)):
+        write(name, range(number * 10, number * 10 + 10))
+    assert numbers_in(await collect(path, LogQuery(), raw=True)) == [*range(70)]
+    monkeypatch.setattr(asyncio, "to_thread", refuse)
+    with pytest.raises(AssertionError, match="a thread"):
+        await collect(path, LogQuery(tail=1), raw=True)
+
+
 @pytest.mark.parametrize("failing", range(8))
 @pytest.mark.parametrize("query", [LogQuery(), LogQuery(tail=250), LogQuery(tail=250, since_ns=SECOND + 100 * 1_000_000)])
 async def test_what_is_not_in_memory_is_read_by_one(tmp_path: Path, query: LogQuery, failing: int) -> None:
