@@ -66,14 +66,25 @@ async def start(request: web.BaseRequest, content_type: str, headers: Mapping[st
 async def chunks(
     request: web.BaseRequest, source: AsyncIterator[bytes], content_type: str, headers: Mapping[str, str] | None = None
 ) -> web.StreamResponse:
-    """Send what `source` yields as it comes. An error before the first chunk is an ordinary one."""
+    """Send what `source` yields as it comes; one chunk that is all of it goes in a piece with the head, for which a client wakes
+    once. An error before anything is sent is an ordinary one."""
     async with _closing(source):
         first = await anext(source, None)
+        second = None if first is None else await anext(source, None)
+        if first is None or second is None:
+            return _whole(request, first or b"", {"Content-Type": content_type, **(headers or {})})
         response = await start(request, content_type, headers)
-        if first is not None:
-            await response.write(first)
-            await _rest(request, response, source)
+        await response.write(first)
+        await response.write(second)
+        await _rest(request, response, source)
         await response.write_eof()
+    return response
+
+
+def _whole(request: web.BaseRequest, body: bytes, headers: Mapping[str, str]) -> web.Response:
+    response = web.Response(body=body, headers=headers)
+    if request.version >= (1, 1):
+        response.enable_chunked_encoding()  # as whoever streams: clients see no length either way
     return response
 
 
