@@ -99,7 +99,7 @@ class Dispatcher:
         request[HEADERS] = self.headers
         request[QUERY] = MultiDict(request.query)
         upgrade_query(match.route.name, version, request[QUERY])
-        if not await _encouraged(request):
+        if not await _send_continue(request):
             return _expectation_failed()
         if match.route.live:
             return await match.route.handler(request, self._engine)
@@ -152,8 +152,8 @@ def _json_message(status: int, message: str) -> web.Response:
     return web.Response(status=status, body=error_body(message), content_type="application/json")
 
 
-async def _encouraged(request: web.BaseRequest) -> bool:
-    """A client may wait for a word before it sends a body (RFC 9110, 10.1.1). False when it expects something else."""
+async def _send_continue(request: web.BaseRequest) -> bool:
+    """To a client that waits for it before it sends the body (RFC 9110, 10.1.1). False when it expects something else."""
     expected = request.headers.get("Expect", "")
     if not expected or request.version < (1, 1):
         return True

@@ -2,7 +2,8 @@
 
 import hashlib
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from compat_engine.engine.links import Linked, link_hosts, links_alive, links_in_force
@@ -27,16 +28,10 @@ def network_files(engine: Engine, container: Container) -> dict[str, str]:
     if owner is container and _apart(container):
         _write_all(engine, container, {})
     else:
-        _touch(paths.values())
+        with _writing():
+            for path in paths.values():
+                path.touch(0o644)
     return {target: str(path) for target, path in paths.items()}
-
-
-def _touch(paths: Iterable[Path]) -> None:
-    try:
-        for path in paths:
-            path.touch(0o644)
-    except OSError as error:
-        raise Internal(f"cannot write {error.filename}: {error.strerror}") from error
 
 
 def write_network_files(engine: Engine, container: Container, endpoints: dict[str, Endpoint]) -> None:
@@ -53,12 +48,10 @@ def _apart(container: Container) -> bool:
 def _write_all(engine: Engine, container: Container, endpoints: dict[str, Endpoint]) -> None:
     directory = engine.tree.container(container.id)
     hostname = container.record.config.Hostname or os.uname().nodename
-    try:
+    with _writing():
         _write(directory / "hostname", f"{hostname}\n")
         _write(directory / "hosts", _hosts(engine, container, endpoints, hostname, links_in_force(engine, container)))
         _write_resolv_conf(directory, _resolv_conf(engine, container, endpoints))
-    except OSError as error:
-        raise Internal(f"cannot write {error.filename}: {error.strerror}") from error
 
 
 def _owner(engine: Engine, container: Container) -> Container:
@@ -73,34 +66,28 @@ def add_network(engine: Engine, container: Container, endpoint: Endpoint) -> Non
     Its /etc/resolv.conf changes when names are new to it, unless somebody has edited the file.
     """
     directory = engine.tree.container(container.id)
-    try:
+    with _writing():
         with open(directory / "hosts", "a", encoding="utf-8") as file:
             file.write(_own_line(container, endpoint))
         if has_names([endpoint.network]) and _pristine(directory):
             _write_resolv_conf(directory, _resolv_conf(engine, container, {endpoint.network: endpoint}))
-    except OSError as error:
-        raise Internal(f"cannot write {error.filename}: {error.strerror}") from error
 
 
 def remove_network(engine: Engine, container: Container, endpoint: Endpoint) -> None:
     """A running container left a network: only its own line goes. Raises Internal."""
     path = engine.tree.container(container.id) / "hosts"
-    try:
+    with _writing():
         own = _own_line(container, endpoint)
         _write(path, "".join(line for line in _read(path).splitlines(keepends=True) if line != own))
-    except OSError as error:
-        raise Internal(f"cannot write {error.filename}: {error.strerror}") from error
 
 
 def follow(engine: Engine, container: Container) -> None:
     """It may have got other addresses: running containers that link to it find it there. Raises Internal."""
     for holder in engine.containers.holders(container):
         path = engine.tree.container(holder.id) / "hosts"
-        try:
+        with _writing():
             if holder.state.running and holder.id != container.id:
                 _write(path, files.moved(_read(path), link_hosts(links_alive(engine, holder))))
-        except OSError as error:
-            raise Internal(f"cannot write {error.filename}: {error.strerror}") from error
 
 
 def has_names(networks: Iterable[str]) -> bool:
@@ -112,6 +99,15 @@ def upstreams(engine: Engine, container: Container) -> tuple[Upstream, ...]:
     """Whom the container's resolver asks about everybody else."""
     found = files.name_servers(_read(_RESOLV), container.record.host_config.Dns or engine.config.dns)
     return tuple(Upstream(server, from_host) for server, from_host in found)
+
+
+@contextmanager
+def _writing() -> Iterator[None]:
+    """Raises Internal for an OSError inside."""
+    try:
+        yield
+    except OSError as error:
+        raise Internal(f"cannot write {error.filename}: {error.strerror}") from error
 
 
 def _own_line(container: Container, endpoint: Endpoint) -> str:

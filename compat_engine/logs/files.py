@@ -10,25 +10,24 @@ from compat_engine.logs.query import stamp
 from compat_engine.logs.record import Record
 
 CHUNK = 256 << 10  # bytes read at once
-_LITTLE = 64 << 10  # bytes that can be read in passing
-_FEW = 5
+_NOWAIT_BYTES, _NOWAIT_FILES = 64 << 10, 5  # as much is read where nobody may wait; the rest by a thread
 _TRIES = 100  # a container that rotates its log faster than a reader can look does not keep its files either
 
 
-class NotAtHand(Exception):
+class WouldBlock(Exception):
     """The page cache does not hold what is wanted, or it is more than a little: a thread has to fetch it."""
 
 
 class LogFile:
     """An open log file and how far it has been read. `close` when done. A subclass for each format.
 
-    in_passing: whether whoever reads must not wait; then all that reads may raise NotAtHand, and has read nothing.
+    nowait: whoever reads must not wait (RWF_NOWAIT of preadv2(2)): what reads may raise WouldBlock then, and has read nothing.
     """
 
     def __init__(self, path: Path) -> None:
         """`path`, or else what it was compressed to. Raises FileNotFoundError."""
         self.offset = 0
-        self.in_passing = False
+        self.nowait = False
         self._packed: Packed | None = None
         try:
             self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -72,20 +71,20 @@ class LogFile:
         return os.fstat(self._plain()).st_size
 
     def read(self, length: int, offset: int) -> bytes:
-        return self._cached(length, offset) if self.in_passing else os.pread(self._plain(), length, offset)
+        return self._cached(length, offset) if self.nowait else os.pread(self._plain(), length, offset)
 
     def _cached(self, length: int, offset: int) -> bytes:
         if self._packed:
-            raise NotAtHand
+            raise WouldBlock
         buffer = bytearray(max(min(length, self.size - offset), 0))
-        if len(buffer) > _LITTLE:
-            raise NotAtHand
+        if len(buffer) > _NOWAIT_BYTES:
+            raise WouldBlock
         try:
             count = os.preadv(self._fd, [buffer], offset, os.RWF_NOWAIT)
         except OSError as error:  # EAGAIN; EOPNOTSUPP of filesystems that cannot tell
-            raise NotAtHand from error
+            raise WouldBlock from error
         if count < len(buffer):
-            raise NotAtHand
+            raise WouldBlock
         return bytes(buffer)
 
     def next_records(self) -> bytes:
@@ -115,9 +114,9 @@ class LogFile:
             self.offset = 0
 
 
-def many(path: Path) -> bool:
+def has_many_files(path: Path) -> bool:
     """Whether there are so many files that even a look at each takes a while."""
-    last = path.with_name(f"{path.name}.{_FEW}")
+    last = path.with_name(f"{path.name}.{_NOWAIT_FILES}")
     return last.exists() or last.with_name(f"{last.name}.gz").exists()
 
 

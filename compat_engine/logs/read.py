@@ -10,7 +10,7 @@ from pathlib import Path
 from threading import Lock
 
 from compat_engine.logs.encode import encoder, within
-from compat_engine.logs.files import LogFile, NotAtHand, many, newer, open_all
+from compat_engine.logs.files import LogFile, WouldBlock, has_many_files, newer, open_all
 from compat_engine.logs.jsonfile import JsonFile
 from compat_engine.logs.localfile import LocalFile
 from compat_engine.logs.query import LogQuery
@@ -61,8 +61,8 @@ async def _available(reader: "LogReader") -> AsyncIterator[bytes]:
     """What is there now. A little that is in memory is read here, as a thread for it takes longer. All else is read and decoded
     in a thread, which a chunk keeps for a millisecond or two."""
     try:
-        frames, more = reader.next_frames(in_passing=True)
-    except NotAtHand:
+        frames, more = reader.next_frames(nowait=True)
+    except WouldBlock:
         frames, more = b"", True
     if frames:
         yield frames
@@ -107,18 +107,19 @@ class LogReader:
         self._lock = Lock()  # a cancelled reader is closed while a thread may still be reading for it
         self.done = False
 
-    def next_frames(self, in_passing: bool = False) -> tuple[bytes, bool]:
-        """Frames of the next chunks, and whether there may be more now. A short log is read in one call. Blocks, but in_passing:
-        then it raises NotAtHand where it would, and nothing is lost."""
+    def next_frames(self, nowait: bool = False) -> tuple[bytes, bool]:
+        """Frames of the next chunks, and whether there may be more now. A short log is read in one call.
+
+        nowait: raises WouldBlock where it would have to wait for a disk, or would take long; nothing is lost then."""
         frames: list[bytes] = []
         read = 0
-        if in_passing and many(self._path):
-            raise NotAtHand
+        if nowait and has_many_files(self._path):
+            raise WouldBlock
         with self._lock:
             while read < _ENOUGH:
                 try:
-                    data = b"" if self.done else self._next_data(in_passing)
-                except NotAtHand:
+                    data = b"" if self.done else self._next_data(nowait)
+                except WouldBlock:
                     if frames:
                         break
                     raise
@@ -140,16 +141,16 @@ class LogReader:
         assert self._files
         return self._files[0].records(data)
 
-    def _next_data(self, in_passing: bool) -> bytes:
+    def _next_data(self, nowait: bool) -> bytes:
         """Whole records of the file that is the first then."""
         if self._files is None:
-            self._files = self._open(in_passing)
+            self._files = self._open(nowait)
         files = self._files
         while True:
             files += [] if files else open_all(self._path, self._kind)
             if not files:
                 return b""
-            files[0].in_passing = in_passing
+            files[0].nowait = nowait
             if data := files[0].next_records():
                 return data
             if len(files) == 1:
@@ -161,14 +162,14 @@ class LogReader:
                 return data
             files.pop(0).close()
 
-    def _open(self, in_passing: bool) -> list[LogFile]:
+    def _open(self, nowait: bool) -> list[LogFile]:
         files = open_all(self._path, self._kind)
         for file in files:
-            file.in_passing = in_passing
+            file.nowait = nowait
         try:
             last = _last(files, self._query.tail) if self._query.tail >= 0 else files
             return _since(last, self._query.since_ns) if self._query.since_ns else last
-        except NotAtHand:
+        except WouldBlock:
             for file in files:
                 file.close()
             raise

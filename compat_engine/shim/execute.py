@@ -33,9 +33,9 @@ def rehearse(process: Process) -> None:
     _own_stdio(identity.uid)
     _change_directory("/")
     env = _environment(process.env, identity.home)
-    find_executable(process.args[0], env)
     reset_signals()
     _split(env)
+    find_executable(process.args[0], env)
 
 
 def execute(process: Process, program: bytes, sync: channel.Socket, wait: Callable[[], None] | None = None) -> NoReturn:

@@ -11,7 +11,7 @@ from compat_engine.shim import cgroups, channel, files, protocol, rootfs
 from compat_engine.shim.console import open_console
 from compat_engine.shim.execute import execute, fail, read_program, rehearse
 from compat_engine.shim.failure import IN_INIT, Failure, reason, step
-from compat_engine.shim.spec import REHEARSAL, Namespaces, Spec
+from compat_engine.shim.spec import REHEARSAL, Spec
 
 _FLAGS = {"mnt": ns.CLONE_NEWNS, "uts": ns.CLONE_NEWUTS, "ipc": ns.CLONE_NEWIPC, "net": ns.CLONE_NEWNET}
 _OF_INTERFACES = ("net.ipv4.conf.", "net.ipv6.conf.", "net.ipv4.neigh.", "net.ipv6.neigh.")
@@ -50,7 +50,7 @@ def _rehearse() -> None:
     """A forked process copies each page of memory before it first writes to it, and Python writes to all it looks at: half of
     a start is that. Here, while we wait, what can be done without a trace; at execve that memory is gone."""
     spec = Spec.load(REHEARSAL)
-    _enter_namespaces(Namespaces(*["host"] * 6))
+    _enter_namespaces(spec)
     with suppress(OSError, Failure):
         rootfs.rehearse()
     with suppress(OSError, Failure):
@@ -60,7 +60,7 @@ def _rehearse() -> None:
 def _start(spec: Spec, point: str, sync: channel.Socket) -> NoReturn:
     program = read_program(spec.process.seccomp)
     shim = _Shim(spec, sync)
-    _enter_namespaces(spec.namespaces)
+    _enter_namespaces(spec)
     if spec.namespaces.net == "new":
         channel.send(sync, {"op": protocol.CREATED})
     try:
@@ -116,8 +116,8 @@ class _Shim(rootfs.CgroupNamespace):
                 os.close(fd)
 
 
-def _enter_namespaces(namespaces: Namespaces) -> None:
-    wanted = {name: getattr(namespaces, name) for name in _FLAGS}
+def _enter_namespaces(spec: Spec) -> None:
+    wanted = {name: getattr(spec.namespaces, name) for name in _FLAGS}
     for name, how in wanted.items():  # joins first: their paths are the host's
         if how != "new":
             _enter_one(how, name, _FLAGS[name])

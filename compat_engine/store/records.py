@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 _RESERVE = 1 << 20  # bytes
 _QUICK = 0.005  # seconds; a page cache that takes longer waits for its disk
-_LOG_LENGTH = 500  # changes in the log, until they are carried over into the database
+_CHECKPOINT_CHANGES = 500  # in the write-ahead log, until it is checkpointed
 _TABLE = re.compile(r"[a-z_]+")
 
 
@@ -54,9 +54,9 @@ class Records:
         if not volatile:
             self._connection.execute("PRAGMA wal_autocheckpoint=0")
         self._worker = None if volatile else ThreadPoolExecutor(1, thread_name_prefix="records")
-        self._given: set[asyncio.Future[Any]] = set()  # to the worker: until it is done the connection is its
+        self._submitted: set[asyncio.Future[Any]] = set()  # to the worker: until it is done the connection is its
         self._quick = True  # as was the last commit that had no disk to wait for
-        self._log_length = 0
+        self._since_checkpoint = 0
         self._tables: set[str] = set()
         self._reserve = None if volatile else path.with_name(f"{path.name}-reserve")
         self._set_aside()
@@ -72,10 +72,10 @@ class Records:
         committed.
         """
         await self._run(self._commit, changes, durable, first, here=not durable and self._quick)
-        self._log_length += len(changes)
-        if self._worker is not None and self._log_length >= _LOG_LENGTH:
-            self._log_length = 0
-            self._give(self._carry_over)
+        self._since_checkpoint += len(changes)
+        if self._worker is not None and self._since_checkpoint >= _CHECKPOINT_CHANGES:
+            self._since_checkpoint = 0
+            self._submit(self._checkpoint)
 
     def close(self) -> None:
         if self._worker is not None:
@@ -84,20 +84,20 @@ class Records:
 
     async def _run(self, function: Callable[..., T], *args: object, here: bool = False) -> T:
         try:
-            if self._worker is None or (here and not self._given):
+            if self._worker is None or (here and not self._submitted):
                 return function(*args)
             # Shielded: a client that leaves must not make a committed change look undone to the caller's cleanup.
-            return await asyncio.shield(self._give(function, *args))
+            return await asyncio.shield(self._submit(function, *args))
         except sqlite3.OperationalError as error:
             if error.sqlite_errorcode != sqlite3.SQLITE_FULL:
                 raise
             raise Internal(f"cannot write to the database: {os.strerror(errno.ENOSPC).lower()}") from error
 
-    def _give(self, function: Callable[..., T], *args: object) -> "asyncio.Future[T]":
-        given = asyncio.get_running_loop().run_in_executor(self._worker, function, *args)
-        self._given.add(given)
-        given.add_done_callback(self._given.discard)
-        return given
+    def _submit(self, function: Callable[..., T], *args: object) -> "asyncio.Future[T]":
+        future = asyncio.get_running_loop().run_in_executor(self._worker, function, *args)
+        self._submitted.add(future)
+        future.add_done_callback(self._submitted.discard)
+        return future
 
     def _table(self, name: str) -> str:
         if name not in self._tables:
@@ -127,12 +127,12 @@ class Records:
                 self._connection.execute("PRAGMA synchronous=FULL")
                 self._quick = time.monotonic() - begun < _QUICK
 
-    def _carry_over(self) -> None:
+    def _checkpoint(self) -> None:
         """What sqlite does by itself every thousand pages, but never where somebody waits for it."""
         try:
             self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
         except sqlite3.OperationalError as error:
-            log.warning("the log of %s grows: %s", self._path, error)
+            log.warning("checkpoint of %s: %s", self._path, error)
 
     def _write_or_make_room(self, changes: Sequence[Put | Delete]) -> None:
         try:
